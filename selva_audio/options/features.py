@@ -1,0 +1,42 @@
+"""Settings of feature extraction: what of the video is looked at, and for which prompt."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from .base import Options
+
+ClipConditioning = Literal["auto", "on", "off"]
+CLIP_CONDITIONING_HELP = (
+    "Feed CLIP features of the frames to the generator; auto follows how the variant was trained."
+)
+
+
+class FeatureOptions(Options):
+    """What of the video is looked at, and for which prompt."""
+
+    prompt: str = Field("", max_length=4000, description="Sentence that names the source to hear.")
+    negative_prompt: str = Field("", max_length=4000, description="Sentence that names what not to hear.")
+    fps: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Frames per second to assume instead of the file's own timestamps; 0 = its own.",
+    )
+    start: float = Field(0.0, ge=0, description="Seconds into the video where the sound begins.")
+    duration: float = Field(0.0, ge=0, description="Seconds of video to use; 0 = to its end.")
+    cache_dir: Path | None = Field(
+        None, description="Folder for feature files; default: the user cache folder."
+    )
+    name: str = Field(
+        "",
+        max_length=120,
+        description="Write name_001.npz, name_002.npz, ... in cache_dir (for data sets), past the cache.",
+    )
+    mask_strength: float = Field(
+        1.0, ge=0, le=1, description="How strongly pixels outside the mask are replaced by mid-grey."
+    )
+    mask_clip: bool = Field(True, description="Apply the mask to the CLIP frames.")
+    mask_sync: bool = Field(True, description="Apply the mask to the sync frames.")
+    clip_conditioning: ClipConditioning = Field("auto", description=CLIP_CONDITIONING_HELP)

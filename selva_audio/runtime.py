@@ -1,0 +1,143 @@
+"""Devices, precision, offload: the only file that knows them.
+
+torch is imported inside functions, so that front ends can name a policy without loading it.
+"""
+
+import contextlib
+import gc
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+logger = logging.getLogger(__name__)
+
+_KEEP_IN_VRAM_FROM = 16 * 2**30
+_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+_OFFLOADS = ("auto", "keep_in_vram", "offload_to_cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimePolicy:
+    """Where parts run and in which number format.
+
+    Attributes:
+        device: torch device string of the computation.
+        precision: "bf16", "fp16" or "fp32".
+        staged: parts live on the CPU and visit the device only inside ``on_device``.
+    """
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    staged: bool = False
+
+    @classmethod
+    def resolve(cls, device: str = "auto", precision: str = "bf16", offload: str = "auto") -> "RuntimePolicy":
+        """Choose for this machine.
+
+        Args:
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+            precision: "bf16", "fp16" or "fp32"; bf16 becomes fp16 on a GPU that lacks it.
+            offload: "auto" (keep parts on the GPU from 16 GB free), "keep_in_vram" or "offload_to_cpu".
+
+        Raises:
+            InputError: an unknown name, or a device that this machine does not have.
+        """
+        import torch
+
+        if precision not in _DTYPES:
+            raise InputError(unknown_name("precision", precision, _DTYPES))
+        if offload not in _OFFLOADS:
+            raise InputError(unknown_name("offload", offload, _OFFLOADS))
+        chosen = _available_device(device)
+        if chosen == "cpu" and precision == "fp16":
+            logger.warning("fp16 is slow and inexact on a CPU; using fp32 instead.")
+            precision = "fp32"
+        if chosen.startswith("cuda") and precision == "bf16" and not torch.cuda.is_bf16_supported():
+            logger.warning("%s has no bf16; using fp16 instead.", chosen)
+            precision = "fp16"
+        staged = chosen != "cpu" and (
+            offload == "offload_to_cpu" or (offload == "auto" and _free_memory(chosen) < _KEEP_IN_VRAM_FROM)
+        )
+        return cls(chosen, precision, staged)
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """Number format of the weights, as a torch dtype."""
+        import torch
+
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.precision]
+
+    @property
+    def home(self) -> str:
+        """Device where a part rests between stages."""
+        return "cpu" if self.staged else self.device
+
+    @contextlib.contextmanager
+    def on_device(self, *parts: "nn.Module") -> Iterator[None]:
+        """Have ``parts`` on the compute device inside the block; send them home after it, also on errors."""
+        if not self.staged:
+            yield
+            return
+        try:
+            for part in parts:
+                part.to(self.device)
+            yield
+        finally:
+            for part in parts:
+                part.to("cpu")
+            release_memory()
+
+
+def release_memory() -> None:
+    """Give cached device memory back to the system."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def describe_devices() -> list[str]:
+    """One line per usable device, for ``selva doctor``."""
+    import torch
+
+    lines = [f"cpu: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"]
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        lines.append(f"cuda:{index}: {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free")
+    if torch.backends.mps.is_available():
+        lines.append("mps: Apple GPU")
+    return lines
+
+
+def _available_device(device: str) -> str:
+    import torch
+
+    has_mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise InputError(unknown_name("device", device, ("auto", "cpu", "cuda", "cuda:0", "mps")))
+    found = {"cpu": True, "cuda": int(index or 0) < torch.cuda.device_count(), "mps": has_mps}
+    if not found[kind]:
+        raise InputError(f"This machine has no device {device!r}. Use cpu, or auto to take what is there.")
+    return device
+
+
+def _free_memory(device: str) -> int:
+    import torch
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    return _KEEP_IN_VRAM_FROM

@@ -1,0 +1,126 @@
+"""Shared fixtures: golden numbers, rule-made weights, no network, one thread."""
+
+import importlib.util
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+GOLDEN = Path(__file__).parent / "golden"
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--reference", default=None, help="folder with the complete golden set; default: the part kept here"
+    )
+
+
+def _load_fill() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("selva_fill", GOLDEN / "fill.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FILL = _load_fill()
+
+
+class Golden:
+    """One golden file: recorded inputs, outputs and the comparison rule of their README."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.arrays = np.load(path)
+        self.meta = json.loads(str(self.arrays["meta"]))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.arrays.files
+
+    def input(self, suffix: str, shape: tuple[int, ...], **kwargs) -> torch.Tensor:
+        """The rule-made input ``tag.suffix``."""
+        return torch.from_numpy(
+            FILL.make_input(f"{self.meta['tag']}.{suffix}", shape, self.meta["input_seed"], **kwargs)
+        )
+
+    def error(self, key: str, got: torch.Tensor | np.ndarray) -> float:
+        """Largest difference, relative to the largest expected magnitude."""
+        expected = self.arrays[key].astype(np.float64).ravel()
+        values = np.asarray(got.detach() if isinstance(got, torch.Tensor) else got, dtype=np.float64)
+        info = self.meta["outputs"].get(key, {})
+        if "shape" in info:
+            assert list(values.shape) == info["shape"], f"{key}: shape {values.shape}, not {info['shape']}"
+        values = values.ravel()
+        if "sub_index" in info:
+            values = values[FILL.sub_index(values.size, info["sub_index"])]
+        assert values.shape == expected.shape
+        return float(np.abs(values - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture(scope="session")
+def fill() -> ModuleType:
+    """The rule that makes weights and inputs (tests/golden/fill.py)."""
+    return FILL
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest):
+    """Open a golden file by name; skips with one line where only the complete set has it."""
+    reference = request.config.getoption("--reference")
+
+    def open_golden(name: str) -> Golden:
+        for folder in (GOLDEN / "data", Path(reference or os.devnull)):
+            if (folder / f"{name}.npz").is_file():
+                return Golden(folder / f"{name}.npz")
+        pytest.skip(f"{name}.npz is in the complete golden set only; give --reference FOLDER")
+
+    return open_golden
+
+
+@pytest.fixture(scope="session")
+def rule_state(fill: ModuleType):
+    """Rule-made state dict for a {key: shape} mapping: ``rule_state(shapes, seed, constants={})``."""
+
+    def build(shapes: dict[str, list[int]], seed: int, constants=None) -> dict[str, torch.Tensor]:
+        manifest = {key: {"shape": shape, "dtype": "float32"} for key, shape in shapes.items()}
+        arrays = fill.make_state_dict(manifest, seed, constants)
+        return {key: torch.from_numpy(np.asarray(value)) for key, value in arrays.items()}
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail any test that connects to something other than this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address) -> None:
+        if isinstance(address, tuple) and address[0] not in LOOPBACK:
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    yield
+
+
+@pytest.fixture(autouse=True)
+def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's own caches and models out of the tests, and the tests out of them."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
+    monkeypatch.setenv("HF_HOME", str(home / "hf"))
+    monkeypatch.delenv("SELVA_MODELS_DIR", raising=False)
