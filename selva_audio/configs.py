@@ -165,7 +165,7 @@ class ModelConfig:
 
     @property
     def mode(self) -> str:
-        """ "16k" or "44k", as users' files name it."""
+        """Rate class as users' files name it: "16k" or "44k"."""
         return "16k" if self.sample_rate == 16000 else "44k"
 
     @property
