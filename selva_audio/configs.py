@@ -35,7 +35,8 @@ class GeneratorConfig:
     """Flow-matching transformer (SPEC 4, 5).
 
     ``sync_resampling`` "nearest_exact" is what published weights were trained with; "time_aware"
-    places each sync token at the time of its frames, for models trained here.
+    places each sync token at the time of its frames, for models trained here; it needs
+    ``latent_rate``, the latent tokens per second.
     """
 
     latent_dim: int
@@ -50,6 +51,7 @@ class GeneratorConfig:
     text_length: int = 77
     mlp_multiple_of: int = 256
     sync_resampling: Literal["nearest_exact", "time_aware"] = "nearest_exact"
+    latent_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +229,6 @@ _GENERATORS = {
     "large_44k": GeneratorConfig(40, 896, 14, num_joint_blocks=7, num_fused_blocks=14),
     "large_44k_v2": GeneratorConfig(40, 896, 14, num_joint_blocks=7, num_fused_blocks=14, version="v2"),
 }
-_SHARED_FILES = {"clip": "clip", "t5": "t5"}
 _AUDIO_FILES = {
     "16k": {"vae": "v1-16.pth", "vocoder": "best_netG.pt"},
     "44k": {"vae": "v1-44.pth", "vocoder": "bigvgan_v2"},
@@ -237,7 +238,7 @@ _AUDIO_FILES = {
 def _published(name: str, family: Literal["selva", "mmaudio"], size: str) -> ModelConfig:
     is_16k = size.endswith("16k")
     own = (
-        {"generator": f"generator_{size}_sup_5.pth", "video_encoder": "video_enc_sup_5.pth"}
+        {"generator": f"generator_{size}_sup_5.pth", "video_encoder": "video_enc_sup_5.pth", "t5": "t5"}
         if family == "selva"
         else {"generator": f"mmaudio_{size}.pth", "video_encoder": "synchformer_state_dict.pth"}
     )
@@ -249,7 +250,7 @@ def _published(name: str, family: Literal["selva", "mmaudio"], size: str) -> Mod
         vae=VAE_16K if is_16k else VAE_44K,
         vocoder=VOCODER_16K if is_16k else VOCODER_44K,
         video_encoder=VideoEncoderConfig() if family == "selva" else SYNCHFORMER,
-        files=own | _AUDIO_FILES["16k" if is_16k else "44k"] | _SHARED_FILES,
+        files=own | _AUDIO_FILES["16k" if is_16k else "44k"] | {"clip": "clip"},
         clip_conditioning=family == "mmaudio",
     )
 
@@ -264,11 +265,13 @@ def _demo() -> ModelConfig:
             _GENERATORS["small_16k"],
             hidden_dim=96,
             num_heads=3,
+            num_joint_blocks=2,
             num_fused_blocks=2,
             clip_dim=64,
             sync_dim=96,
             text_dim=64,
             sync_resampling="time_aware",
+            latent_rate=31.25,
         ),
         vae=replace(VAE_16K, hidden_dim=24),
         vocoder=replace(

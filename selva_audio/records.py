@@ -19,12 +19,12 @@ class Audio:
     Attributes:
         waveform: (B, C, L) float32 on the CPU, in [-1, 1]; B counts takes.
         sample_rate: hertz.
-        recipe: everything needed to make the sound again; empty for sound that was read or edited.
+        notes: sentences the user should see (silence, a shortened duration, ...).
     """
 
     waveform: "Tensor"
     sample_rate: int
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.waveform.ndim != 3:

@@ -74,6 +74,12 @@ class RuntimePolicy:
 
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.precision]
 
+    def dtype_of(self, part: str) -> "torch.dtype":
+        """Number format of one part: T5 overflows in float16, so it stays in float32 there (SPEC 12.6)."""
+        import torch
+
+        return torch.float32 if part == "t5" and self.precision == "fp16" else self.dtype
+
     @property
     def home(self) -> str:
         """Device where a part rests between stages."""
@@ -104,6 +110,20 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def num_threads() -> int:
+    """CPU threads of one operation; part of a recipe, because sums depend on it."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def set_num_threads(count: int) -> None:
+    """Use ``count`` CPU threads per operation."""
+    import torch
+
+    torch.set_num_threads(count)
 
 
 def describe_devices() -> list[str]:

@@ -16,27 +16,29 @@ CLIP_CONDITIONING_HELP = (
 class FeatureOptions(Options):
     """What of the video is looked at, and for which prompt."""
 
-    prompt: str = Field("", max_length=4000, description="Sentence that names the source to hear.")
-    negative_prompt: str = Field("", max_length=4000, description="Sentence that names what not to hear.")
+    prompt: str = Field(default="", max_length=4000, description="Sentence that names the source to hear.")
+    negative_prompt: str = Field(
+        default="", max_length=4000, description="Sentence that names what not to hear."
+    )
     fps: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1000,
         description="Frames per second to assume instead of the file's own timestamps; 0 = its own.",
     )
-    start: float = Field(0.0, ge=0, description="Seconds into the video where the sound begins.")
-    duration: float = Field(0.0, ge=0, description="Seconds of video to use; 0 = to its end.")
+    start: float = Field(default=0.0, ge=0, description="Seconds into the video where the sound begins.")
+    duration: float = Field(default=0.0, ge=0, description="Seconds of video to use; 0 = to its end.")
     cache_dir: Path | None = Field(
-        None, description="Folder for feature files; default: the user cache folder."
+        default=None, description="Folder for feature files; default: the user cache folder."
     )
     name: str = Field(
-        "",
+        default="",
         max_length=120,
         description="Write name_001.npz, name_002.npz, ... in cache_dir (for data sets), past the cache.",
     )
     mask_strength: float = Field(
-        1.0, ge=0, le=1, description="How strongly pixels outside the mask are replaced by mid-grey."
+        default=1.0, ge=0, le=1, description="How strongly pixels outside the mask are replaced by mid-grey."
     )
-    mask_clip: bool = Field(True, description="Apply the mask to the CLIP frames.")
-    mask_sync: bool = Field(True, description="Apply the mask to the sync frames.")
-    clip_conditioning: ClipConditioning = Field("auto", description=CLIP_CONDITIONING_HELP)
+    mask_clip: bool = Field(default=True, description="Apply the mask to the CLIP frames.")
+    mask_sync: bool = Field(default=True, description="Apply the mask to the sync frames.")
+    clip_conditioning: ClipConditioning = Field(default="auto", description=CLIP_CONDITIONING_HELP)

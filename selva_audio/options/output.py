@@ -11,18 +11,21 @@ class OutputOptions(Options):
     """How the sound is written or joined with the picture."""
 
     audio: Literal["replace", "mix", "duck"] = Field(
-        "replace", description="Drop the video's own sound, keep it under the new one, or duck it."
+        default="replace", description="Drop the video's own sound, keep it under the new one, or duck it."
     )
     original_gain_db: float = Field(
-        0.0, ge=-60, le=20, description="Gain of the video's own sound when it is kept."
+        default=0.0, ge=-60, le=20, description="Gain of the video's own sound when it is kept."
     )
     duck_db: float = Field(
-        12.0, ge=0, le=60, description="How far the video's own sound is turned down where the new one plays."
+        default=12.0,
+        ge=0,
+        le=60,
+        description="How far the video's own sound is turned down where the new one plays.",
     )
     codec: Literal["aac", "lossless"] = Field(
-        "aac", description="Sound in a video: AAC, or lossless (ALAC in mp4/mov, FLAC in mkv)."
+        default="aac", description="Sound in a video: AAC, or lossless (ALAC in mp4/mov, FLAC in mkv)."
     )
-    bitrate_kbps: int = Field(192, ge=32, le=512, description="AAC bit rate in kbit/s.")
+    bitrate_kbps: int = Field(default=192, ge=32, le=512, description="AAC bit rate in kbit/s.")
     subtype: Literal["pcm16", "pcm24", "float32"] = Field(
-        "pcm24", description="Samples of a sound file; flac takes 16 or 24 bits."
+        default="pcm24", description="Samples of a sound file; flac takes 16 or 24 bits."
     )
