@@ -1,0 +1,84 @@
+"""Small layers that several networks share (SPEC 3): convolutions on channel-last tensors, gated MLPs, norms.
+
+Nothing here knows sequence lengths, time or positions; rope lives with the attention in ``transformer.py``.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def hidden_width(dim: int, multiple_of: int = 256) -> int:
+    """Hidden width of a gated MLP: two thirds of ``4 dim``, rounded up to a multiple.
+
+    Source: GLU variants (arXiv:2002.05202) keep the parameter count of an ungated MLP this way.
+    """
+    width = int(2 * (4 * dim) / 3)
+    return multiple_of * -(-width // multiple_of)
+
+
+def head_norm(head_dim: int) -> nn.RMSNorm:
+    """RMSNorm over the channels of one head, for queries and keys.
+
+    The epsilon is float32's for every parameter dtype: "None" would follow the dtype in some torch releases.
+    """
+    return nn.RMSNorm(head_dim, eps=torch.finfo(torch.float32).eps)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Adaptive layer norm's affine part; ``shift`` and ``scale`` are (B, 1, D) or (B, N, D)."""
+    return x * (1 + scale) + shift
+
+
+class ChannelLastConv1d(nn.Conv1d):
+    """Length-keeping convolution on (B, N, C), zero padded; odd kernel sizes only."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, in) -> (B, N, out)."""
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+class GatedMLP(nn.Module):
+    """``w2(silu(w1 x) * w3 x)`` without biases.
+
+    Args:
+        dim: width of input and output.
+        hidden: inner width, usually ``hidden_width(dim)``.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(dim, hidden, bias=False)
+        self.w2 = nn.Linear(hidden, dim, bias=False)
+        self.w3 = nn.Linear(dim, hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> (..., dim)."""
+        hidden: Tensor = functional.silu(self.w1(x)) * self.w3(x)
+        output: Tensor = self.w2(hidden)
+        return output
+
+
+class ConvGatedMLP(nn.Module):
+    """``GatedMLP`` with a channel-last convolution in place of each linear.
+
+    Args:
+        dim: width of input and output.
+        hidden: inner width, usually ``hidden_width(dim)``.
+        kernel_size: of all three convolutions; odd.
+    """
+
+    def __init__(self, dim: int, hidden: int, kernel_size: int) -> None:
+        super().__init__()
+        self.w1 = ChannelLastConv1d(dim, hidden, kernel_size, bias=False)
+        self.w2 = ChannelLastConv1d(hidden, dim, kernel_size, bias=False)
+        self.w3 = ChannelLastConv1d(dim, hidden, kernel_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, dim) -> (B, N, dim)."""
+        hidden: Tensor = functional.silu(self.w1(x)) * self.w3(x)
+        output: Tensor = self.w2(hidden)
+        return output
