@@ -1,0 +1,140 @@
+"""Levels: RMS, loudness, true peak, and bringing a sound to a target.
+
+Source: ITU-R BS.1770-5 for loudness and true peak (4 times oversampled).
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyloudnorm
+import torch
+from scipy import signal
+
+from ..errors import GenerationError, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SILENCE_DBFS = -70.0
+_GATE_SECONDS = 0.4
+_OVERSAMPLING = 4
+_BLOCK = 2**19
+# Covers the half length (40 samples at 4 times) of scipy's default interpolation filter.
+_MARGIN = 64
+
+
+def normalize(
+    waveform: "Tensor", sample_rate: int, mode: str, target: float, ceiling: float
+) -> tuple["Tensor", str | None]:
+    """Bring a sound to a target level, then turn it down as a whole to the true-peak ceiling.
+
+    Args:
+        waveform: (C, L) float32.
+        sample_rate: hertz.
+        mode: what ``target`` means: "rms" (dBFS), "lufs", "peak" (dBFS of the largest sample), or "none".
+        target: level to reach.
+        ceiling: highest true peak, dBTP.
+
+    Returns:
+        The scaled waveform and a sentence to show, or None. Silence and mode "none" come back unchanged.
+
+    Raises:
+        GenerationError: a sample is NaN or infinite.
+        InputError: an unknown mode.
+    """
+    if mode not in ("rms", "lufs", "peak", "none"):
+        raise InputError(f"Unknown loudness mode {mode!r}. Use rms, lufs, peak or none.")
+    if not bool(torch.isfinite(waveform).all()):
+        raise GenerationError(
+            "The sound holds NaN or infinite samples, so it has no level. Try precision fp32 or another seed."
+        )
+    if mode == "none":
+        return waveform, None
+    level, note = _level(waveform, sample_rate, mode)
+    if rms_dbfs(waveform) < SILENCE_DBFS or not math.isfinite(level):
+        return waveform, (
+            f"The sound is silent ({_shown(rms_dbfs(waveform))} dBFS RMS), so its level was left as it is. "
+            "Try another prompt or seed."
+        )
+    gain = target - level
+    peak = true_peak_dbtp(waveform) + gain
+    if peak > ceiling:
+        gain -= peak - ceiling
+        note = (
+            f"The sound was turned down by {peak - ceiling:.1f} dB to keep its true peak at {ceiling:g} "
+            f"dBTP, so it is below the target of {target:g}."
+        )
+    return waveform * 10 ** (gain / 20), note
+
+
+def rms_dbfs(waveform: "Tensor") -> float:
+    """Root mean square over all channels and samples, dB relative to 1.0; -inf for digital silence."""
+    return _decibels(float(waveform.double().square().mean().sqrt()) if waveform.numel() else 0.0)
+
+
+def peak_dbfs(waveform: "Tensor") -> float:
+    """Largest sample, dB relative to 1.0; -inf for digital silence."""
+    return _decibels(float(waveform.abs().max()) if waveform.numel() else 0.0)
+
+
+def lufs(waveform: "Tensor", sample_rate: int) -> float:
+    """Integrated loudness; -inf if everything is below the gate.
+
+    Args:
+        waveform: (C, L), at most 5 channels.
+        sample_rate: hertz.
+
+    Raises:
+        InputError: shorter than one 0.4 s block, or more than 5 channels.
+
+    Source: ITU-R BS.1770-5, by pyloudnorm.
+    """
+    channels, length = waveform.shape
+    if length < _GATE_SECONDS * sample_rate or channels > 5:
+        raise InputError(
+            f"Loudness needs {_GATE_SECONDS} s of sound in 1 to 5 channels, not "
+            f"{length / sample_rate:.2f} s in {channels}. Use the mode rms instead."
+        )
+    if not bool(waveform.any()):
+        return -math.inf
+    meter = pyloudnorm.Meter(sample_rate)
+    return float(meter.integrated_loudness(waveform.double().T.numpy()))
+
+
+def true_peak_dbtp(waveform: "Tensor") -> float:
+    """Largest value of the waveform between its samples, dB relative to 1.0.
+
+    Args:
+        waveform: (C, L).
+    """
+    samples = waveform.float().numpy()
+    largest = float(np.abs(samples).max()) if samples.size else 0.0
+    for begin in range(0, samples.shape[-1], _BLOCK):
+        first = max(begin - _MARGIN, 0)
+        block = samples[:, first : begin + _BLOCK + _MARGIN]
+        upsampled = signal.resample_poly(block, _OVERSAMPLING, 1, axis=-1)
+        inner = upsampled[:, (begin - first) * _OVERSAMPLING :][:, : _BLOCK * _OVERSAMPLING]
+        largest = max(largest, float(np.abs(inner).max()))
+    return _decibels(largest)
+
+
+def _level(waveform: "Tensor", sample_rate: int, mode: str) -> tuple[float, str | None]:
+    if mode == "peak":
+        return peak_dbfs(waveform), None
+    if mode == "lufs":
+        seconds = waveform.shape[-1] / sample_rate
+        if seconds >= _GATE_SECONDS:
+            return lufs(waveform, sample_rate), None
+        return rms_dbfs(waveform), (
+            f"{seconds:.2f} s are too short to measure LUFS (0.4 s at least); the RMS level was used instead."
+        )
+    return rms_dbfs(waveform), None
+
+
+def _decibels(value: float) -> float:
+    return 20 * math.log10(value) if value > 0 else -math.inf
+
+
+def _shown(level: float) -> str:
+    return f"{level:.0f}" if math.isfinite(level) else "-inf"
