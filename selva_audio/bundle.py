@@ -1,0 +1,214 @@
+"""A variant's parts, each loaded at first use; nothing edits a loaded part in place."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import uint8
+
+from .configs import ModelConfig, get_config
+from .errors import InputError, unknown_name
+from .models.mel import mel_spectrogram
+from .progress import ProgressFn, ignore_progress
+from .runtime import RuntimePolicy
+from .weights import load_component
+from .weights.placeholder import placeholder_state
+from .weights.store import WeightStore
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PARTS = ("generator", "video_encoder", "clip", "t5", "vae", "vocoder")
+
+
+class Part:
+    """One module that is built at first use and then kept.
+
+    Args:
+        build: gives the module, ready for inference.
+        identity: gives a text that is equal exactly when the weights are.
+    """
+
+    def __init__(self, build: "Callable[[], nn.Module]", identity: Callable[[], str]) -> None:
+        self._build = build
+        self._identity = identity
+        self._lock = threading.Lock()
+
+    def get(self) -> Any:
+        """The module; built once, also when several threads ask."""
+        with self._lock:
+            return self._module
+
+    @cached_property
+    def _module(self) -> "nn.Module":
+        return self._build()
+
+    @cached_property
+    def identity(self) -> str:
+        """Text that is equal exactly when the weights are."""
+        return self._identity()
+
+
+class SelVAModel:
+    """The lazily loaded parts of one variant.
+
+    Attributes:
+        config: sizes and rates.
+        policy: device, precision, offload.
+        placeholder: True when the weights are untrained (the demo model before its training).
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        policy: RuntimePolicy,
+        parts: Mapping[str, Part],
+        *,
+        placeholder: bool = False,
+    ) -> None:
+        self.config = config
+        self.policy = policy
+        self.placeholder = placeholder
+        self._parts = dict(parts)
+
+    generator = property(lambda self: self._parts["generator"].get(), doc="Flow-matching transformer.")
+    video_encoder = property(lambda self: self._parts["video_encoder"].get(), doc="Sync features.")
+    t5 = property(lambda self: self._parts["t5"].get(), doc="T5 text encoder.")
+    vae = property(lambda self: self._parts["vae"].get(), doc="Mel autoencoder.")
+    vocoder = property(lambda self: self._parts["vocoder"].get(), doc="Mel to waveform.")
+
+    @property
+    def clip(self) -> Any:
+        """CLIP: the text tower, with the image tower where the variant is conditioned on frames."""
+        return self._parts["clip"].get()
+
+    @property
+    def image_clip(self) -> Any:
+        """CLIP with its image tower, whatever the variant."""
+        return self._parts["image_clip"].get()
+
+    @property
+    def mel(self) -> "Callable[[Tensor], Tensor]":
+        """Function from a waveform (B, L) to its log mel (B, M, F)."""
+        return partial(mel_spectrogram, config=self.config.mel)
+
+    def identity(self, part: str) -> str:
+        """Text that is equal exactly when the weights of ``part`` are."""
+        return self._parts[part].identity
+
+    def identities(self) -> dict[str, str]:
+        """Identity of every part, for a recipe."""
+        return {part: self.identity(part) for part in PARTS if part in self._parts}
+
+    def replace(self, **parts: "nn.Module") -> "SelVAModel":
+        """A bundle with other modules in some places; all other tensors are shared.
+
+        Raises:
+            InputError: a name that is not one of ``PARTS``.
+        """
+        for name in parts:
+            if name not in PARTS:
+                raise InputError(unknown_name("part", name, PARTS))
+        changed = {name: _given(module) for name, module in parts.items()}
+        if "clip" in changed:
+            changed["image_clip"] = changed["clip"]
+        return SelVAModel(self.config, self.policy, self._parts | changed, placeholder=self.placeholder)
+
+
+def load_model(
+    variant: str | ModelConfig = "small_16k",
+    *,
+    device: str = "auto",
+    precision: str = "bf16",
+    offload: str = "auto",
+    models_dir: str | Path | None = None,
+    offline: bool | None = None,
+    on_progress: ProgressFn = ignore_progress,
+) -> SelVAModel:
+    """Locate every file of a variant now, load each part at its first use.
+
+    Args:
+        variant: key of ``VARIANTS``, or a configuration of your own.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "bf16", "fp16" or "fp32" weights.
+        offload: "auto", "keep_in_vram" or "offload_to_cpu".
+        models_dir: folder looked at before all others.
+        offline: True never downloads; None follows the environment.
+        on_progress: told about downloads and checks.
+
+    Raises:
+        InputError: unknown variant, device, precision or offload.
+        MissingFileError: a file is nowhere and may not be downloaded.
+        DownloadError, CheckpointError: a file cannot be had, or is not what it should be.
+    """
+    config = get_config(variant)
+    policy = RuntimePolicy.resolve(device, precision, offload)
+    folder = Path(models_dir) if models_dir is not None else None
+    store = WeightStore(folder, offline=offline, on_progress=on_progress)
+    names = {part: config.files[part] for part in PARTS if part in config.files}
+    placeholder = config.name == "demo_16k" and not all(store.find(name) for name in names.values())
+    if placeholder:
+        return SelVAModel(config, policy, _placeholder_parts(config, policy, names), placeholder=True)
+    for name in names.values():
+        store.path(name)
+    parts = {
+        part: Part(
+            partial(_load, part, config, policy, store, image_tower=config.clip_conditioning),
+            partial(store.identity, name),
+        )
+        for part, name in names.items()
+    }
+    parts["image_clip"] = (
+        parts["clip"]
+        if config.clip_conditioning
+        else Part(
+            partial(_load, "clip", config, policy, store, image_tower=True),
+            partial(store.identity, names["clip"]),
+        )
+    )
+    return SelVAModel(config, policy, parts)
+
+
+def _load(
+    part: str, config: ModelConfig, policy: RuntimePolicy, store: WeightStore, *, image_tower: bool
+) -> "nn.Module":
+    """Read one part and put it where it rests, in the policy's number format."""
+    name = config.files[part]
+    state = store.read(name, part, config)
+    if part == "clip":
+        module = load_component(part, config, state, image_tower=image_tower)
+    else:
+        module = load_component(part, config, state, tokenizer=store.path(name) if part == "t5" else None)
+    return _at_rest(module, part, policy)
+
+
+def _placeholder_parts(
+    config: ModelConfig, policy: RuntimePolicy, names: Mapping[str, str]
+) -> dict[str, Part]:
+    """Untrained weights of the right shapes, through the same loader as trained ones."""
+
+    def build(part: str) -> "nn.Module":
+        return _at_rest(load_component(part, config, placeholder_state(part, config)), part, policy)
+
+    parts = {part: Part(partial(build, part), lambda: "placeholder") for part in names}
+    return parts | {"image_clip": parts["clip"]}
+
+
+def _at_rest(module: "nn.Module", part: str, policy: RuntimePolicy) -> "nn.Module":
+    return module.to(device=policy.home, dtype=policy.dtype_of(part)).requires_grad_(False)
+
+
+def _given(module: "nn.Module") -> Part:
+    """A part that exists already; its identity is a digest of its tensors."""
+
+    def identity() -> str:
+        digest = hashlib.sha256()
+        for key, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(uint8).numpy().tobytes())
+        return f"sha256:{digest.hexdigest()}"
+
+    return Part(lambda: module, identity)

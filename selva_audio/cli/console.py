@@ -1,0 +1,76 @@
+"""What the command line shows: one progress bar and messages on stderr, JSON on stdout."""
+
+import contextlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..progress import Progress as Report
+from ..progress import ProgressFn
+
+stderr = Console(stderr=True, highlight=False)
+_PLAIN_INTERVAL = 10.0
+
+
+def set_up_logging() -> None:
+    """Warnings of the library go to stderr as plain lines."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.captureWarnings(True)
+
+
+def say(message: str) -> None:
+    """One line for people."""
+    stderr.print(message, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """``value`` as JSON on stdout; paths become text."""
+    json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[ProgressFn]:
+    """A callback that draws one bar; on a stderr that is no terminal, a line now and then instead."""
+    if not stderr.is_terminal:
+        yield _plain_reporter(label)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as bar:
+        task = bar.add_task(label, total=None)
+
+        def report(progress: Report) -> None:
+            bar.update(
+                task,
+                description=f"{label}: {progress.stage}",
+                completed=progress.step,
+                total=progress.total or None,
+            )
+
+        yield report
+
+
+def _plain_reporter(label: str) -> ProgressFn:
+    last = time.monotonic()
+
+    def report(progress: Report) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PLAIN_INTERVAL:
+            last = time.monotonic()
+            share = f" {100 * progress.step / progress.total:.0f}%" if progress.total else ""
+            say(f"{label}: {progress.stage}{share}")
+
+    return report
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,84 @@
+"""``selva generate``: videos in, videos with sound (or the sound alone) out."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..errors import SelVAError
+from ..options import FeatureOptions, GenerateOptions
+from .console import print_json, progress_bar, say
+from .settings import MODEL, SOUND, WRITE, ModelSettings, SoundSettings, WriteSettings, pick
+
+
+def generate(
+    *videos: Annotated[
+        Path, Parameter(help="Videos, images, or folders of videos; none: sound from the prompt.")
+    ],
+    output: Annotated[
+        Path,
+        Parameter(
+            name=("--output", "-o"),
+            help=".wav or .flac: the sound alone; .mp4, .mov, .mkv or .webm: the video with it; "
+            "a folder: one file per video.",
+        ),
+    ],
+    mask: Annotated[
+        Path | None, Parameter(help="Image or video, white where the sounding source is.")
+    ] = None,
+    format: Annotated[
+        str,
+        Parameter(
+            help="Ending of files in an output folder: video (as the input), wav, flac, mp4, mov, mkv, webm."
+        ),
+    ] = "video",
+    sound: SoundSettings = SOUND,
+    model: ModelSettings = MODEL,
+    write: WriteSettings = WRITE,
+    dry_run: Annotated[bool, Parameter(negative=(), help="Say what would be done, and do nothing.")] = False,
+    json: Annotated[bool, Parameter(negative=(), help="Result as JSON on stdout.")] = False,
+) -> int:
+    """Make the sound of what the prompt names, in sync with the picture."""
+    from ..tasks.batch import JobResult, plan_jobs, preview_jobs, run_jobs
+    from ..tasks.generate import load_model
+
+    features = pick(sound, FeatureOptions)
+    # One prompt and one duration serve both halves: generation takes them from the features.
+    options = pick(sound, GenerateOptions, leave=("prompt", "negative_prompt", "duration"))
+    jobs = plan_jobs(videos, output, format)
+
+    def show(result: JobResult) -> None:
+        for note in result.notes:
+            say(f"  {note}")
+        target = ", ".join(str(path) for path in result.outputs)
+        if result.status == "failed":
+            say(f"Failed: {result.video or target}: {result.error}")
+        else:
+            say(f"{result.status.capitalize()}: {target}")
+
+    if dry_run:
+        results = preview_jobs(jobs, model, features, options)
+        for result in results:
+            show(result)
+    else:
+        with progress_bar("Loading") as on_progress:
+            bundle = load_model(**model.model_dump(), on_progress=on_progress)
+        results = run_jobs(
+            bundle,
+            jobs,
+            features,
+            options,
+            write,
+            mask=mask,
+            progress_for=lambda job: progress_bar(job.video.name if job.video else job.output.name),
+            on_result=show if len(jobs) > 1 or not json else (lambda result: None),
+        )
+    failed = [result for result in results if result.status == "failed"]
+    if json:
+        print_json({"results": [asdict(result) for result in results], "failed": len(failed)})
+    if len(jobs) == 1 and failed:
+        raise SelVAError(failed[0].error)
+    if len(jobs) > 1:
+        say(f"{len(results) - len(failed)} of {len(results)} done, {len(failed)} failed.")
+    return 1 if failed else 0

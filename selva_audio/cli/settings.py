@@ -1,0 +1,43 @@
+"""The option models as the command line shows them: groups, short names, one prompt for both halves."""
+
+from collections.abc import Collection
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import Parameter
+
+from ..options import FeatureOptions, GenerateOptions, LoadOptions, Options, OutputOptions
+
+Chosen = TypeVar("Chosen", bound=Options)
+
+
+def _declared(name: str) -> Any:
+    """A field of ``FeatureOptions`` as it is declared there, to be shown under another name."""
+    return FeatureOptions.model_fields[name]
+
+
+class SoundFields(GenerateOptions, FeatureOptions):
+    """Feature extraction and generation in one command."""
+
+    prompt: Annotated[str, Parameter(name=("--prompt", "-p"))] = _declared("prompt")
+    negative_prompt: str = _declared("negative_prompt")
+    duration: float = _declared("duration")
+
+
+class FeatureFields(FeatureOptions):
+    """Feature extraction with the short name of the prompt."""
+
+    prompt: Annotated[str, Parameter(name=("--prompt", "-p"))] = _declared("prompt")
+
+
+SoundSettings = Annotated[SoundFields, Parameter(name="*", group="Sound")]
+FeatureSettings = Annotated[FeatureFields, Parameter(name="*", group="Features")]
+ModelSettings = Annotated[LoadOptions, Parameter(name="*", group="Model")]
+WriteSettings = Annotated[OutputOptions, Parameter(name="*", group="Writing")]
+
+SOUND, FEATURES, MODEL, WRITE = SoundFields(), FeatureFields(), LoadOptions(), OutputOptions()
+
+
+def pick(settings: Options, model: type[Chosen], *, leave: Collection[str] = ()) -> Chosen:
+    """The fields of ``model`` out of ``settings``; those in ``leave`` keep their defaults."""
+    values = settings.model_dump(include=set(model.model_fields) - set(leave))
+    return model.parse(**values)

@@ -1,0 +1,17 @@
+"""Encoder outputs of a video: the record, its .npz form, the cache, and how it is made."""
+
+from .cache import FeatureCache, default_cache_dir, source_digest
+from .encode import encode_video, encoder_id, features_without_video
+from .record import VideoFeatures, load_features, save_features
+
+__all__ = [
+    "FeatureCache",
+    "VideoFeatures",
+    "default_cache_dir",
+    "encode_video",
+    "encoder_id",
+    "features_without_video",
+    "load_features",
+    "save_features",
+    "source_digest",
+]

@@ -1,0 +1,272 @@
+"""Frames to features: one streamed pass over the video, the encoders fed segment block by segment block."""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..bundle import SelVAModel
+from ..configs import CLIP_RATE, SEGMENT_FRAMES, SEGMENT_STEP, SYNC_RATE, TRAINED_DURATION, num_segments
+from ..errors import InputError
+from ..media.grid import Sample
+from ..media.masks import Mask, apply_mask, fit_masks
+from ..media.transforms import short_side_crop, squash, to_clip
+from ..media.video import (
+    IMAGE_SUFFIXES,
+    FrameStream,
+    VideoInfo,
+    read_image,
+    stream_arrays,
+    stream_frames,
+)
+from ..options import FeatureOptions
+from ..progress import Progress, ProgressFn, ignore_progress
+from ..records import Frames
+from .record import VideoFeatures
+
+logger = logging.getLogger(__name__)
+
+Blend = Callable[[Tensor, Sequence[Sample[np.ndarray]]], Tensor]
+
+_SEGMENTS_PER_BLOCK = 8
+_CLIP_FRAMES_PER_BLOCK = 8
+
+
+def encode_video(
+    model: SelVAModel,
+    source: Path | Frames,
+    options: FeatureOptions,
+    mask: Mask | None = None,
+    *,
+    on_progress: ProgressFn = ignore_progress,
+) -> VideoFeatures:
+    """Features of a video, an image or frames in memory, past any cache.
+
+    Memory does not grow with the length or the resolution of a file. Under 0.64 s the last frame is
+    repeated to one segment; ``duration`` stays the true one.
+
+    Raises:
+        MediaError: not a readable video or image.
+        InputError: options or mask that do not fit.
+    """
+    if isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES:
+        return _encode_image(model, source, options)
+    use_clip = uses_clip(model, options)
+    is_cropped = model.config.family == "mmaudio"
+    sync_size, clip_size = model.config.video_encoder.image_size, model.config.clip.frame_size
+    grids: dict[float, Callable[[np.ndarray], np.ndarray] | None] = {
+        SYNC_RATE: partial(short_side_crop if is_cropped else squash, size=sync_size)
+    }
+    if use_clip:
+        grids = {CLIP_RATE: partial(squash, size=clip_size)} | grids
+    read: Callable[..., FrameStream] = stream_arrays if isinstance(source, Frames) else stream_frames
+    stream = read(source, grids, start=options.start, duration=options.duration, fps=options.fps)
+
+    sync_mask, clip_mask = (mask if wanted else None for wanted in (options.mask_sync, options.mask_clip))
+    sync_frames = _sync_blocks(
+        model,
+        _blend(sync_mask, options.mask_strength, stream.info, crop=sync_size if is_cropped else 0),
+        options.prompt,
+    )
+    clip_frames = (
+        _clip_blocks(model, _blend(clip_mask, options.mask_strength, stream.info)) if use_clip else None
+    )
+    parts = [model.video_encoder, *([model.image_clip] if use_clip else [])]
+    with model.policy.on_device(*parts):
+        _consume(stream, sync_frames, clip_frames, options, on_progress)
+        duration = stream.duration
+        sync = sync_frames.finish(SEGMENT_STEP * max(num_segments(duration), 1))
+        clip = (
+            clip_frames.finish(max(int(duration * CLIP_RATE), 1))
+            if clip_frames
+            else torch.zeros(1, 0, model.config.generator.clip_dim)
+        )
+    for note in stream.notes:
+        logger.warning(note)
+    return VideoFeatures(
+        clip,
+        sync,
+        prompt=options.prompt,
+        negative_prompt=options.negative_prompt,
+        duration=duration,
+        source=source.name if isinstance(source, Path) else "frames",
+        encoder_id=encoder_id(model, options),
+        fps=stream.info.average_rate,
+        variant=model.config.name,
+    )
+
+
+def features_without_video(model: SelVAModel, options: FeatureOptions) -> VideoFeatures:
+    """Features of no video at all, for sound from the prompt alone.
+
+    Raises:
+        InputError: the variant was trained to follow a picture.
+    """
+    if model.config.family != "mmaudio":
+        raise InputError(
+            f"{model.config.name} makes the sound of a video; without one, use an MMAudio variant "
+            "(mmaudio_large_44k_v2, mmaudio_small_16k, ...)."
+        )
+    return VideoFeatures(
+        torch.zeros(1, 0, model.config.generator.clip_dim),
+        torch.zeros(1, 0, model.config.generator.sync_dim),
+        prompt=options.prompt,
+        negative_prompt=options.negative_prompt,
+        duration=options.duration or TRAINED_DURATION,
+        variant=model.config.name,
+    )
+
+
+def uses_clip(model: SelVAModel, options: FeatureOptions) -> bool:
+    """Whether CLIP frames are encoded: as asked, or as the variant was trained."""
+    if options.clip_conditioning == "auto":
+        return model.config.clip_conditioning
+    return options.clip_conditioning == "on"
+
+
+def encoder_id(model: SelVAModel, options: FeatureOptions) -> str:
+    """Text that changes with the weights of every encoder that ``options`` uses."""
+    parts = ["video_encoder", *(["t5"] if model.config.family == "selva" else [])]
+    if uses_clip(model, options):
+        parts.append("image_clip")
+    return "+".join(model.identity(part) for part in parts)
+
+
+def _encode_image(model: SelVAModel, path: Path, options: FeatureOptions) -> VideoFeatures:
+    """One picture: its CLIP feature for every token, no sync features (SPEC 7.5)."""
+    features = features_without_video(model, options)
+    size = model.config.clip.frame_size
+    frame = to_clip(squash(read_image(path), size)[None])
+    clip = model.image_clip
+    with model.policy.on_device(clip):
+        encoded = clip.encode_image(frame[None].to(model.policy.device)).float().cpu()
+    count = max(int(features.duration * CLIP_RATE), 1)
+    return VideoFeatures(
+        encoded.expand(-1, count, -1).contiguous(),
+        features.sync,
+        prompt=options.prompt,
+        negative_prompt=options.negative_prompt,
+        duration=features.duration,
+        source=path.name,
+        encoder_id=encoder_id(model, options),
+        variant=model.config.name,
+    )
+
+
+def _consume(
+    stream: FrameStream,
+    sync_frames: "_Blocks",
+    clip_frames: "_Blocks | None",
+    options: FeatureOptions,
+    on_progress: ProgressFn,
+) -> None:
+    expected = stream.info.duration - options.start
+    expected = min(expected, options.duration) if options.duration else expected
+    total = max(round(expected * SYNC_RATE), 0)
+    for sample in stream:
+        if sample.rate == SYNC_RATE:
+            sync_frames.add(sample)
+            on_progress(Progress("reading and encoding video", min(sample.index, total), total))
+        elif clip_frames is not None:
+            clip_frames.add(sample)
+
+
+class _Blocks:
+    """Frames of one grid, handed to an encoder in blocks, so that only one block is held.
+
+    Args:
+        encode: (1, T, 3, H, W) in [0, 1] -> (1, rows, width).
+        size: frames per block.
+        overlap: frames that the next block sees again.
+        smallest: frames an encoder call needs at least; the last frame is repeated to it.
+        blend: applied to (T, 3, H, W) in [0, 1] with the samples they came from; None leaves the frames.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Tensor], Tensor],
+        *,
+        size: int,
+        overlap: int,
+        smallest: int,
+        blend: Blend | None,
+    ) -> None:
+        self._encode = encode
+        self._size = size
+        self._overlap = overlap
+        self._smallest = smallest
+        self._blend = blend
+        self._samples: list[Sample[np.ndarray]] = []
+        self._rows: list[Tensor] = []
+
+    def add(self, sample: Sample[np.ndarray]) -> None:
+        """Take the next frame of the grid."""
+        self._samples.append(sample)
+        if len(self._samples) == self._size:
+            self._flush()
+            del self._samples[: self._size - self._overlap]
+
+    def finish(self, count: int) -> Tensor:
+        """The first ``count`` rows of all frames; the last row is repeated where they end early."""
+        if not self._rows:
+            self._samples += self._samples[-1:] * max(self._smallest - len(self._samples), 0)
+        if len(self._samples) >= max(self._smallest, self._overlap + 1):
+            self._flush()
+        rows = torch.cat(self._rows, dim=1)
+        return rows[:, torch.arange(count).clamp(max=rows.shape[1] - 1)].contiguous()
+
+    def _flush(self) -> None:
+        pixels = to_clip(np.stack([sample.frame for sample in self._samples]))
+        if self._blend is not None:
+            pixels = self._blend(pixels, self._samples)
+        self._rows.append(self._encode(pixels[None]).float().cpu())
+
+
+def _sync_blocks(model: SelVAModel, blend: Blend | None, prompt: str) -> _Blocks:
+    encoder, device = model.video_encoder, model.policy.device
+    text: tuple[Tensor, ...] = ()
+    if model.config.family == "selva":
+        t5 = model.t5
+        with model.policy.on_device(t5):
+            text = tuple(part.to(device) for part in t5.encode_text([prompt]))
+    return _Blocks(
+        lambda pixels: encoder.encode(pixels.to(device) * 2 - 1, *text),
+        size=SEGMENT_FRAMES + SEGMENT_STEP * (_SEGMENTS_PER_BLOCK - 1),
+        overlap=SEGMENT_FRAMES - SEGMENT_STEP,
+        smallest=SEGMENT_FRAMES,
+        blend=blend,
+    )
+
+
+def _clip_blocks(model: SelVAModel, blend: Blend | None) -> _Blocks:
+    clip, device = model.image_clip, model.policy.device
+    return _Blocks(
+        lambda pixels: clip.encode_image(pixels.to(device)),
+        size=_CLIP_FRAMES_PER_BLOCK,
+        overlap=0,
+        smallest=1,
+        blend=blend,
+    )
+
+
+def _blend(mask: Mask | None, strength: float, info: VideoInfo, *, crop: int = 0) -> Blend | None:
+    """How frames of one grid are masked, cropped to ``crop`` pixels if not 0; None where they are not."""
+    if mask is None or strength == 0:
+        return None
+
+    def blend(pixels: Tensor, samples: Sequence[Sample[np.ndarray]]) -> Tensor:
+        masks = mask.at(
+            [sample.time for sample in samples],
+            sources=[sample.source for sample in samples],
+            num_frames=info.num_frames,
+            duration=info.duration,
+        )
+        if crop:
+            masks = fit_masks(masks, info.height, info.width, crop=crop)
+        return apply_mask(pixels, masks, strength)
+
+    return blend

@@ -1,0 +1,210 @@
+"""From features to waveform: conditions once, guided sampling window by window, decoding.
+
+Grad-agnostic: callers choose. Levels, recipes and files are the tasks' business.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .bundle import SelVAModel
+from .configs import CLIP_RATE, SEGMENT_FRAMES, SEGMENT_STEP, SYNC_RATE
+from .errors import GenerationError, InputError
+from .features import VideoFeatures
+from .flow import SOLVERS, guided_velocity, latent_noise
+from .flow.windows import STEP, Window, join_windows, plan_windows
+from .models.bigvgan import vocode_in_chunks
+from .models.generator import Conditions
+from .options import GenerateOptions
+from .progress import Progress, ProgressFn, ignore_progress
+
+logger = logging.getLogger(__name__)
+
+MIN_DURATION = SEGMENT_FRAMES / SYNC_RATE
+_VOCODER_CHUNK = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class TextConditions:
+    """CLIP text features.
+
+    Attributes:
+        prompt: (1, 77, text_dim).
+        negative: (1, 77, text_dim), or None for the generator's stored features of the empty string.
+    """
+
+    prompt: Tensor
+    negative: Tensor | None = None
+
+
+def encode_prompts(model: SelVAModel, prompt: str, negative_prompt: str = "") -> TextConditions:
+    """CLIP text features of both prompts."""
+    clip = model.clip
+    with model.policy.on_device(clip):
+        prompts = [prompt, negative_prompt] if negative_prompt else [prompt]
+        encoded = clip.encode_text(prompts)
+    return TextConditions(encoded[:1], encoded[1:] if negative_prompt else None)
+
+
+def sample_latents(
+    model: SelVAModel,
+    features: VideoFeatures,
+    text: TextConditions,
+    options: GenerateOptions,
+    *,
+    duration: float,
+    on_progress: ProgressFn = ignore_progress,
+) -> list[Tensor]:
+    """One latent (1, N, C) per take, on the policy's home device, in the VAE's scale.
+
+    Takes are sampled one after another, so that each is what it would be alone.
+
+    Args:
+        model: the bundle.
+        features: sync and CLIP features from time zero of the sound.
+        text: encoded prompts.
+        options: steps, guidance, seed, takes, solver, CLIP conditioning.
+        duration: seconds to make, at least 0.64 and at most what the features cover.
+        on_progress: called after every solver step.
+
+    Raises:
+        InputError: the features do not fit the variant.
+        GenerationError: the latents are not finite.
+    """
+    config = model.config
+    windows = plan_windows(duration, config)
+    total = config.lengths(duration).latent
+    sample = SOLVERS[options.solver]
+    num_steps = len(windows) * options.takes * options.steps
+    done = 0
+
+    def report(_step: int, _steps: int, _x: Tensor) -> None:
+        nonlocal done
+        done += 1
+        on_progress(Progress("sampling", done, num_steps))
+
+    pieces: list[list[tuple[Window, Tensor]]] = [[] for _ in range(options.takes)]
+    generator = model.generator
+    with model.policy.on_device(generator):
+        for window in windows:
+            conditional, unconditional = window_conditions(model, features, text, options, window)
+            velocity = guided_velocity(generator, conditional, unconditional, options.cfg_strength)
+            for take in range(options.takes):
+                noise = latent_noise(
+                    options.seed, take, window.first, window.stop, config.generator.latent_dim
+                )
+                latent = sample(velocity, noise[None].to(model.policy.device), options.steps, report)
+                pieces[take].append((window, latent.transpose(1, 2)))
+        latents = [
+            generator.unnormalize(join_windows(parts, total).transpose(1, 2)).to(model.policy.home)
+            for parts in pieces
+        ]
+    if not all(bool(latent.isfinite().all()) for latent in latents):
+        raise GenerationError(
+            f"The model gave values that are not finite (precision {model.policy.precision}). "
+            "Nothing was written. Try --precision fp32, or check the weights with `selva models verify`."
+        )
+    return latents
+
+
+def window_conditions(
+    model: SelVAModel,
+    features: VideoFeatures,
+    text: TextConditions,
+    options: GenerateOptions,
+    window: Window,
+) -> tuple[Conditions, Conditions]:
+    """Conditions of the prompt and of the empty branch for one window.
+
+    Raises:
+        InputError: the features do not fit the variant, or hold no CLIP frames though they are asked for.
+    """
+    generator, config = model.generator, model.config
+    lengths = config.lengths(max(window.duration, MIN_DURATION))
+    device = model.policy.device
+    empty_clip = generator.empty_clip(1, max(lengths.clip, 1))
+    empty_sync = generator.empty_sync(1, lengths.sync)
+    clip = empty_clip
+    if _uses_clip(model, features, options):
+        _check_width("CLIP", features.clip, config.generator.clip_dim, config.name)
+        rows = _rows(features.clip, round(window.start * CLIP_RATE), max(lengths.clip, 1))
+        clip = rows.to(device)
+    sync = empty_sync
+    if features.sync.shape[1]:
+        _check_width("sync", features.sync, config.generator.sync_dim, config.name)
+        offset = round(window.start / STEP) * SEGMENT_STEP
+        sync = _rows(features.sync, offset, lengths.sync).to(device)
+    negative = generator.empty_text(1) if text.negative is None else text.negative.to(device)
+    return (
+        generator.conditions(clip, sync, text.prompt.to(device), window.num_latents),
+        generator.conditions(empty_clip, empty_sync, negative, window.num_latents),
+    )
+
+
+def decode_latents(
+    model: SelVAModel,
+    latents: Sequence[Tensor],
+    *,
+    duration: float,
+    on_progress: ProgressFn = ignore_progress,
+) -> Tensor:
+    """Waveforms (B, 1, L) float32 on the CPU of B latents (1, N, C), uncut: L = N * 2 * hop.
+
+    Long latents are decoded in the windows they were made in and vocoded in chunks, so that memory
+    stays flat.
+    """
+    config = model.config
+    windows = plan_windows(duration, config)
+    total = config.lengths(duration).latent
+    vae, vocoder = model.vae, model.vocoder
+    chunk = round(_VOCODER_CHUNK * config.sample_rate / config.mel.hop_length)
+    waveforms = []
+    with model.policy.on_device(vae, vocoder):
+        for index, latent in enumerate(latents):
+            on_progress(Progress("decoding", index, len(latents)))
+            latent = latent.to(model.policy.device)
+            mel = join_windows(
+                ((window, vae.decode(latent[:, window.first : window.stop])) for window in windows),
+                total,
+                per_latent=2,
+            )
+            waveform = vocoder(mel) if len(windows) == 1 else vocode_in_chunks(vocoder, mel, chunk)
+            waveforms.append(waveform.float().cpu())
+        on_progress(Progress("decoding", len(latents), len(latents)))
+    waveform = torch.cat(waveforms)
+    if not bool(waveform.isfinite().all()):
+        raise GenerationError(
+            f"The vocoder gave values that are not finite (precision {model.policy.precision}). "
+            "Nothing was written. Try --precision fp32, or check the weights with `selva models verify`."
+        )
+    return waveform
+
+
+def _uses_clip(model: SelVAModel, features: VideoFeatures, options: GenerateOptions) -> bool:
+    has_rows = features.clip.shape[1] > 0
+    if options.clip_conditioning == "on" and not has_rows:
+        raise InputError(
+            "clip_conditioning is on, but the features hold no CLIP frames. "
+            "Extract them with clip_conditioning on as well."
+        )
+    wanted = options.clip_conditioning == "on" or (
+        options.clip_conditioning == "auto" and model.config.clip_conditioning
+    )
+    return wanted and has_rows
+
+
+def _check_width(kind: str, rows: Tensor, width: int, variant: str) -> None:
+    if rows.shape[-1] != width:
+        raise InputError(
+            f"The {kind} features are {rows.shape[-1]} wide, but {variant} takes {width}. "
+            f"Extract the features with {variant}."
+        )
+
+
+def _rows(features: Tensor, offset: int, count: int) -> Tensor:
+    """``count`` rows from ``offset`` on; where the features end early, their last row is repeated."""
+    index = torch.arange(offset, offset + count).clamp(max=features.shape[1] - 1)
+    return features[:1, index]

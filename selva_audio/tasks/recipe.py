@@ -1,0 +1,133 @@
+"""The account of a run, full as a JSON sidecar and short in the file's tags.
+
+A recipe holds everything that decides the samples: source and mask by path and SHA-256, all options,
+variant, weights, device and precision. ``tasks.replay`` makes the sound again from it.
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, MissingFileError, SelVAError
+from ..files import write_text
+from ..options import FeatureOptions, GenerateOptions, OutputOptions
+from ..runtime import num_threads
+
+if TYPE_CHECKING:
+    from ..bundle import SelVAModel
+
+FORMAT = "selva-recipe/1"
+_DECISIVE = (
+    "variant",
+    "precision",
+    "device",
+    "weights",
+    "source",
+    "mask",
+    "features",
+    "generate",
+    "output",
+)
+
+
+def sidecar_path(output: Path) -> Path:
+    """Where the recipe of ``output`` is: the same name with .json added."""
+    return output.with_name(output.name + ".json")
+
+
+def write_sidecar(output: Path, recipe: Mapping[str, Any]) -> Path:
+    """Write ``recipe`` beside ``output``; returns the path."""
+    path = sidecar_path(output)
+    write_text(path, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+    return path
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The recipe in ``path``, or beside it when it is a result.
+
+    Raises:
+        MissingFileError: neither the file nor its sidecar is there.
+        InputError: the file is no recipe of this format.
+    """
+    source = path if path.suffix == ".json" else sidecar_path(path)
+    if not source.is_file():
+        raise MissingFileError(
+            f"There is no recipe {source}. Give a result of `selva generate` with its .json beside it."
+        )
+    try:
+        recipe = json.loads(source.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source} is not readable as JSON ({error}).") from error
+    if not isinstance(recipe, dict) or recipe.get("format") != FORMAT:
+        raise InputError(f"{source} is not a recipe of this program (format {FORMAT}).")
+    return recipe
+
+
+def build_recipe(
+    model: "SelVAModel",
+    *,
+    source: Mapping[str, Any] | None,
+    mask: Mapping[str, Any] | None,
+    features: FeatureOptions,
+    options: GenerateOptions,
+    output: OutputOptions,
+) -> dict[str, Any]:
+    """Full account of one run, known before it starts."""
+    import torch
+
+    from .. import __version__
+
+    return {
+        "format": FORMAT,
+        "selva_audio": __version__,
+        "torch": torch.__version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "threads": num_threads(),
+        "variant": model.config.name,
+        "precision": model.policy.precision,
+        "device": model.policy.device,
+        "weights": model.identities(),
+        "source": source,
+        "mask": mask,
+        "features": features.model_dump(mode="json", exclude={"cache_dir", "name"}),
+        "generate": options.model_dump(mode="json"),
+        "output": output.model_dump(mode="json"),
+    }
+
+
+def same_run(output: Path, recipe: Mapping[str, Any]) -> bool:
+    """Whether ``output`` exists and its sidecar tells of the very run that ``recipe`` plans."""
+    if not output.is_file():
+        return False
+    try:
+        done = read_recipe(output)
+    except SelVAError:
+        return False
+    return all(_content(done.get(key)) == _content(recipe[key]) for key in _DECISIVE)
+
+
+def _content(value: Any) -> Any:
+    """A source by its digest alone: moving a file does not change the run."""
+    return value.get("sha256") if isinstance(value, Mapping) and "sha256" in value else value
+
+
+def short_recipe(recipe: Mapping[str, Any], take: int) -> str:
+    """One line for the comment tag of a file."""
+    generate = recipe["generate"]
+    prompt = generate["prompt"] or recipe["features"]["prompt"]
+    return json.dumps(
+        {
+            "selva_audio": recipe["selva_audio"],
+            "variant": recipe["variant"],
+            "prompt": prompt,
+            "negative_prompt": generate["negative_prompt"] or recipe["features"]["negative_prompt"],
+            "seed": generate["seed"] + take,
+            "steps": generate["steps"],
+            "cfg_strength": generate["cfg_strength"],
+            "solver": generate["solver"],
+        },
+        ensure_ascii=False,
+        sort_keys=True,
+    )

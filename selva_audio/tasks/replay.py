@@ -1,0 +1,97 @@
+"""Make a sound again from its recipe: same source, same options, same samples."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ..bundle import load_model
+from ..errors import InputError, MissingFileError
+from ..files import file_digest
+from ..options import FeatureOptions, GenerateOptions, OutputOptions
+from ..progress import ProgressFn, ignore_progress, subtask
+from ..records import RunResult
+from ..runtime import num_threads, set_num_threads
+from .generate import run_video
+from .recipe import read_recipe
+
+logger = logging.getLogger(__name__)
+
+
+def replay(
+    path: str | Path,
+    output: str | Path | None = None,
+    *,
+    video: str | Path | None = None,
+    device: str | None = None,
+    models_dir: str | Path | None = None,
+    on_progress: ProgressFn = ignore_progress,
+) -> RunResult:
+    """Run the recipe of a result again.
+
+    Args:
+        path: the result (its sidecar is found beside it) or the sidecar itself.
+        output: file to write; default: the result's name with ``_replay`` added.
+        video: where the source is now; default: where it was, or beside the result.
+        device: default: the recipe's.
+        models_dir: folder with the weight files, looked at first.
+        on_progress: progress and cancel.
+
+    Raises:
+        MissingFileError: no recipe, or the source is not found.
+        InputError: the source has changed, or the recipe is not readable.
+    """
+    path = Path(path)
+    recipe = read_recipe(path)
+    result = path.with_suffix("") if path.suffix == ".json" else path
+    target = Path(output) if output is not None else result.with_stem(f"{result.stem}_replay")
+    source = _find(recipe["source"], Path(video) if video is not None else None, result.parent, "video")
+    mask = _find(recipe["mask"], None, result.parent, "mask")
+    take = int(recipe.get("take", 0))
+    wishes: dict[str, Any] = recipe["generate"]
+    options = GenerateOptions.parse(**wishes | {"seed": wishes["seed"] + take, "takes": 1})
+    threads = num_threads()
+    set_num_threads(recipe["threads"])
+    try:
+        model = load_model(
+            recipe["variant"],
+            device=device or recipe["device"],
+            precision=recipe["precision"],
+            models_dir=models_dir,
+            on_progress=subtask(on_progress, 0, 0.1),
+        )
+        changed = [
+            part for part, identity in model.identities().items() if identity != recipe["weights"].get(part)
+        ]
+        if changed:
+            logger.warning("Other weights than in the recipe: %s. The sound will differ.", ", ".join(changed))
+        return run_video(
+            model,
+            source,
+            target,
+            FeatureOptions.parse(**recipe["features"]),
+            options,
+            output_options=OutputOptions.parse(**recipe["output"]),
+            mask=mask,
+            on_progress=subtask(on_progress, 0.1, 1),
+        )
+    finally:
+        set_num_threads(threads)
+
+
+def _find(account: dict[str, Any] | None, given: Path | None, folder: Path, kind: str) -> Path | None:
+    """The input a recipe names: as given, where it was, or beside the result; its content is checked."""
+    if account is None:
+        return None
+    recorded = Path(account["path"])
+    places = [given] if given is not None else [recorded, folder / recorded.name]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        looked = ", ".join(str(place) for place in places)
+        raise MissingFileError(
+            f"The {kind} of the recipe is not at {looked}. Say where it is now with --{kind}."
+        )
+    if file_digest(found) != account["sha256"]:
+        raise InputError(
+            f"{found} is not the {kind} of the recipe: its content has changed. Give the original one."
+        )
+    return found
