@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,17 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hub_server import hub  # noqa: F401 (a fixture for every folder)
 
 torch.set_num_threads(1)
+
+# A law that holds late still holds: timing is never part of a claim.
+hypothesis.settings.register_profile("selva", deadline=None)
+hypothesis.settings.load_profile("selva")
 
 GOLDEN = Path(__file__).parent / "golden"
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -124,3 +131,60 @@ def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
     monkeypatch.setenv("HF_HOME", str(home / "hf"))
     monkeypatch.delenv("SELVA_MODELS_DIR", raising=False)
+
+
+def _load_clips() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("selva_clips", Path(__file__).parent / "media" / "clips.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def make_clip():
+    """``make_clip(path, times, ...)`` writes a video with a frame at each time (tests/media/clips.py)."""
+    return _load_clips().write_clip
+
+
+@pytest.fixture(scope="session")
+def demo_model():
+    """The demo variant in float32 on the CPU, shared by all tests: nothing may change it."""
+    from selva_audio.bundle import load_model
+
+    return load_model("demo_16k", device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="session")
+def mmaudio_model():
+    """An MMAudio variant at toy width with untrained weights, shared by all tests."""
+    from published import toy_config
+
+    from selva_audio.bundle import SelVAModel, _placeholder_parts
+    from selva_audio.runtime import RuntimePolicy
+
+    config, policy = toy_config("mmaudio_small_16k"), RuntimePolicy()
+    return SelVAModel(config, policy, _placeholder_parts(config, policy, config.files))
+
+
+@pytest.fixture
+def frames():
+    """``frames(count, fps=25, seed=0)``: noise pictures in memory, 32 x 48."""
+    from selva_audio.records import Frames
+
+    def make(count: int, *, fps: float = 25.0, seed: int = 0, height: int = 32, width: int = 48) -> Frames:
+        pixels = np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+        return Frames(pixels, np.arange(count) / fps)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium; without one the test is skipped, or fails where SELVA_REQUIRE_BROWSER is set."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        message = "no Chromium on this machine"
+        if os.environ.get("SELVA_REQUIRE_BROWSER"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found

@@ -41,7 +41,10 @@ class MediaLimits:
         seconds: length.
         frames: pictures in all.
         streams: tracks in the container.
-        expansion: decoded bytes per byte of file, looked at only above ``free_bytes``.
+        expansion: decoded bytes per byte of file, looked at only above ``free_bytes``; plain black H.264
+            reaches nearly this much.
+        large_pixels: pictures above this size (just over 4K) are held to ``large_expansion``.
+        large_expansion: the same for large pictures; a still photograph reaches half of it.
         free_bytes: decoded bytes that any file may have.
     """
 
@@ -50,6 +53,8 @@ class MediaLimits:
     frames: int = 4_000_000
     streams: int = 64
     expansion: float = 100_000.0
+    large_pixels: int = 4096 * 2304
+    large_expansion: float = 20_000.0
     free_bytes: int = 2 * 2**30
 
 
@@ -91,6 +96,22 @@ def open_media(path: str | os.PathLike[str], *, limits: MediaLimits = LIMITS) ->
         container.close()
 
 
+def read_tags(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Texts kept in a sound or video file, by lower-case name (title, comment, ...).
+
+    Raises:
+        MediaError: the file cannot be opened as media.
+    """
+    with open_media(path) as container:
+        tags = {name.lower(): text for stream in container.streams for name, text in stream.metadata.items()}
+        return tags | {name.lower(): text for name, text in container.metadata.items()}
+
+
+def media_library_versions() -> str:
+    """Names and versions of the FFmpeg libraries in use."""
+    return ", ".join(f"{name} {'.'.join(map(str, found))}" for name, found in av.library_versions.items())
+
+
 def regular_file(path: str | os.PathLike[str]) -> Path:
     """The path of a readable file that is not empty.
 
@@ -126,7 +147,7 @@ def video_stream(container: "InputContainer", name: str) -> "VideoStream":
         stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic
     ]
     if not streams:
-        held = "sound only" if container.streams.audio else "no picture and no sound"
+        held = "sound only" if container.streams.audio else "no picture and no sound (is it cut off?)"
         raise MediaError(f"{name} holds {held}, but a video is needed. Give a {_READABLE} file.")
     if streams[0].codec_context is None:
         raise MediaError(f"{name} is coded in a way that cannot be decoded here. Convert it to H.264 first.")
@@ -147,16 +168,26 @@ def time_origin(container: "InputContainer") -> Fraction:
     return min(starts, key=lambda start: abs(start - rounded), default=rounded)
 
 
-def check_expansion(name: str, decoded_bytes: float, file_bytes: int, limits: MediaLimits = LIMITS) -> None:
+def check_expansion(
+    name: str, decoded_bytes: float, file_bytes: int, limits: MediaLimits = LIMITS, *, pixels: int = 0
+) -> None:
     """Refuse content that is out of all proportion to its file.
 
+    Args:
+        name: of the file, for the message.
+        decoded_bytes: of all pictures or samples.
+        file_bytes: size of the file.
+        limits: what it may ask for.
+        pixels: of one picture; 0 for sound.
+
     Raises:
-        MediaError: above ``limits.free_bytes`` and above ``limits.expansion`` times the file.
+        MediaError: above ``limits.free_bytes`` and above the expansion allowed for this size of picture.
     """
-    if decoded_bytes > max(limits.free_bytes, limits.expansion * file_bytes):
+    expansion = limits.large_expansion if pixels > limits.large_pixels else limits.expansion
+    if decoded_bytes > max(limits.free_bytes, expansion * file_bytes):
         raise MediaError(
             f"{name} has {file_bytes} bytes but expands to {decoded_bytes / 2**30:.1f} GB of pictures or "
-            f"sound, over {limits.expansion:.0f} times its size. If that is meant, cut or re-encode it."
+            f"sound, over {expansion:.0f} times its size. If that is meant, cut or re-encode it."
         )
 
 
@@ -205,7 +236,7 @@ def _check_headers(source: Path, container: "InputContainer", limits: MediaLimit
         width, height = (stream.width, stream.height) if stream.codec_context is not None else (0, 0)
         check_picture(str(source), width, height, limits)
         check_length(str(source), seconds, frames, limits)
-        check_expansion(str(source), 3.0 * width * height * frames, size, limits)
+        check_expansion(str(source), 3.0 * width * height * frames, size, limits, pixels=width * height)
     check_length(str(source), length, 0, limits)
 
 

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import av.error
 import numpy as np
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_RATE = 25.0
+# Where the display matrix sends the x axis (first two) and the y axis (last two); y points down.
+Axes: TypeAlias = tuple[int, int, int, int]
+_AS_STORED: Axes = (1, 0, 0, 1)
 _REPORT_EVERY = 0.5
 
 
@@ -41,6 +44,7 @@ class Decoder:
         on_progress: told of the frames read about twice a second.
 
     Attributes:
+        axes: orientation of the picture; known with the first frame.
         notes: sentences about what was damaged; known after the iteration.
 
     Raises:
@@ -59,6 +63,7 @@ class Decoder:
         limits: MediaLimits = LIMITS,
         on_progress: ProgressFn = ignore_progress,
     ) -> None:
+        self.axes = _AS_STORED
         self.notes: tuple[str, ...] = ()
         self._container = container
         self._stream = stream
@@ -75,6 +80,19 @@ class Decoder:
         """Usual length of a frame."""
         return 1.0 / (self._fps or self._rate)
 
+    def rgb(self, frame: "VideoFrame") -> np.ndarray:
+        """(H, W, 3) uint8 as a viewer sees it: rotation and mirroring applied, alpha dropped."""
+        return _upright(frame.to_ndarray(format="rgb24"), self.axes)
+
+    def grey(self, frame: "VideoFrame") -> np.ndarray:
+        """(H, W) uint8 brightness as a viewer sees it."""
+        return _upright(frame.to_ndarray(format="gray"), self.axes)
+
+    def size(self, frame: "VideoFrame") -> tuple[int, int]:
+        """Width and height as a viewer sees them."""
+        turned = abs(self.axes[1]) > abs(self.axes[0])
+        return (frame.height, frame.width) if turned else (frame.width, frame.height)
+
     def __iter__(self) -> Iterator[Shown["VideoFrame"]]:
         count, damaged, decoded_bytes = 0, 0, 0.0
         total = self._stream.frames
@@ -85,11 +103,15 @@ class Decoder:
                 damaged += 1
                 continue
             check_picture(self._name, frame.width, frame.height, self._limits)
-            decoded_bytes += 3.0 * frame.width * frame.height
-            check_expansion(self._name, decoded_bytes, self._file_bytes, self._limits)
+            pixels = frame.width * frame.height
+            decoded_bytes += 3.0 * pixels
+            check_expansion(self._name, decoded_bytes, self._file_bytes, self._limits, pixels=pixels)
             shown = self._shown(frame, count, previous)
             check_length(self._name, shown.time, count, self._limits)
             previous = shown.time
+            if count == 0:
+                # Looking at side data ties a frame into a reference cycle that keeps it in memory: once only.
+                self.axes = _axes(frame)
             count += 1
             damaged += bool(frame.is_corrupt)
             if time.monotonic() - reported >= _REPORT_EVERY:
@@ -137,24 +159,8 @@ class Decoder:
         return Shown(float(frame.pts * frame.time_base - self._origin), seconds, frame)
 
 
-def upright_rgb(frame: "VideoFrame") -> np.ndarray:
-    """(H, W, 3) uint8 as a viewer sees it: rotation and mirroring applied, alpha dropped."""
-    return _upright(frame.to_ndarray(format="rgb24"), frame)
-
-
-def upright_grey(frame: "VideoFrame") -> np.ndarray:
-    """(H, W) uint8 brightness as a viewer sees it."""
-    return _upright(frame.to_ndarray(format="gray"), frame)
-
-
-def upright_size(frame: "VideoFrame") -> tuple[int, int]:
-    """Width and height as a viewer sees them."""
-    turned = abs(_axes(frame)[1]) > abs(_axes(frame)[0])
-    return (frame.height, frame.width) if turned else (frame.width, frame.height)
-
-
-def _upright(pixels: np.ndarray, frame: "VideoFrame") -> np.ndarray:
-    a, b, c, d = _axes(frame)
+def _upright(pixels: np.ndarray, axes: Axes) -> np.ndarray:
+    a, b, c, d = axes
     if abs(a) >= abs(b):
         pixels = pixels[:, ::-1] if a < 0 else pixels
         pixels = pixels[::-1] if d < 0 else pixels
@@ -165,11 +171,10 @@ def _upright(pixels: np.ndarray, frame: "VideoFrame") -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _axes(frame: "VideoFrame") -> tuple[int, int, int, int]:
-    """Where the display matrix sends the x axis (a, b) and the y axis (c, d); y points down."""
+def _axes(frame: "VideoFrame") -> Axes:
     side_data: Any = frame.side_data
     for item in side_data:
         if item.type.name == "DISPLAYMATRIX":
             matrix = np.frombuffer(bytes(item), dtype=np.int32)
             return int(matrix[0]), int(matrix[1]), int(matrix[3]), int(matrix[4])
-    return 1, 0, 0, 1
+    return _AS_STORED

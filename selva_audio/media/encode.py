@@ -72,6 +72,8 @@ def write_video(
         context.pix_fmt = "yuv420p"
         context.time_base = 1 / rate
         context.flags |= Flags.bitexact
+        # With several threads x264 now and then codes equal frames differently.
+        context.thread_count = 1
         context.options = {"crf": _QUALITY} | ({"b": "0", "cpu-used": "8"} if suffix == ".webm" else {})
         sound: Iterator[Packet[Stream]] = iter(())
         if audio is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SILENCE_DBFS = -70.0
 _GATE_SECONDS = 0.4
+_WORTH_SAYING = 0.05
 _OVERSAMPLING = 4
 _BLOCK = 2**19
 # Covers the half length (40 samples at 4 times) of scipy's default interpolation filter.
@@ -61,6 +62,7 @@ def normalize(
     peak = true_peak_dbtp(waveform) + gain
     if peak > ceiling:
         gain -= peak - ceiling
+    if peak - ceiling > _WORTH_SAYING:
         note = (
             f"The sound was turned down by {peak - ceiling:.1f} dB to keep its true peak at {ceiling:g} "
             f"dBTP, so it is below the target of {target:g}."

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ..errors import InputError, MediaError
 from .container import LIMITS, MediaLimits, open_media, regular_file, video_stream
-from .decode import Decoder, upright_grey
+from .decode import Decoder
 from .transforms import crop_geometry
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def load_mask(path: str | os.PathLike[str], *, limits: MediaLimits = LIMITS) -> 
             container, stream, name=str(source), file_bytes=source.stat().st_size, limits=limits
         )
         for shown in decoder:
-            masks.append(upright_grey(shown.frame))
+            masks.append(decoder.grey(shown.frame))
             times.append(shown.time)
             if masks[-1].shape != masks[0].shape:
                 raise MediaError(f"The mask {source} changes its size. Re-encode it to one size.")

@@ -44,10 +44,11 @@ _OWN_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "du
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """Length of a picture track: seconds from time zero to its end, of one frame, and its packets."""
+    """A picture track: seconds from zero to its end, of one frame, and hidden before zero; its packets."""
 
     seconds: float
     frame_seconds: float
+    hidden: float
     num_packets: int
 
 
@@ -110,6 +111,11 @@ def mux(
         audio_start=audio_start,
     )
     notes += mix_notes
+    if picture.hidden and suffix not in _MOV_FAMILY:
+        notes += (
+            f"The {picture.hidden:.2f} s that the video hides before its start are shown, with silence, as "
+            f"{suffix} cannot hide them. Write .mp4 or .mov to keep them hidden.",
+        )
     with (
         atomic_path(target) as temporary,
         open_media(source, limits=limits) as container,
@@ -173,12 +179,13 @@ def interleave(
 
 def _scan(container: "InputContainer", stream: "VideoStream", source: Path, limits: MediaLimits) -> _Picture:
     """Where the picture ends, from its packets alone."""
-    last, before, seconds, count = -1.0, -1.0, 0.0, 0
+    last, before, seconds, hidden, count = -1.0, -1.0, 0.0, 0.0, 0
     origin = time_origin(container)
     for packet in _packets(container, stream):
         count += 1
         stamp = packet.pts if packet.pts is not None else packet.dts
         moment = float(stamp * packet.time_base - origin) if stamp is not None else max(last, 0.0)
+        hidden = max(hidden, -moment)
         if packet.is_discard:
             continue
         if moment > last:
@@ -190,9 +197,8 @@ def _scan(container: "InputContainer", stream: "VideoStream", source: Path, limi
     if count == 0:
         raise MediaError(f"{source} has a picture track without pictures. Copy or convert the video again.")
     default = 1.0 / float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
-    return _Picture(
-        last + shown_seconds(seconds, last - before if before >= 0 else 0.0, default), default, count
-    )
+    gap = last - before if before >= 0 else 0.0
+    return _Picture(last + shown_seconds(seconds, gap, default), default, hidden, count)
 
 
 def _packets(container: "InputContainer", *streams: "Stream") -> Iterator["Packet[Stream]"]:

@@ -17,7 +17,7 @@ from ..errors import InputError, MediaError
 from ..progress import ProgressFn, ignore_progress
 from ..records import Frames
 from .container import LIMITS, MediaLimits, check_length, open_media, regular_file, time_origin, video_stream
-from .decode import DEFAULT_RATE, Decoder, upright_rgb, upright_size
+from .decode import DEFAULT_RATE, Decoder
 from .grid import GridSampler, Sample, Shown
 
 Transform: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -130,7 +130,7 @@ def read_frames(
         )
         sampler = GridSampler(decoder, rates, end=duration)
         held = 0
-        for sample in _transformed(sampler, {rate: _pick(transform, rate) for rate in rates}, upright_rgb):
+        for sample in _transformed(sampler, {rate: _pick(transform, rate) for rate in rates}, decoder.rgb):
             collected[sample.rate].append(sample)
             held += sample.frame.nbytes
             if held > _MAX_HELD_BYTES:
@@ -192,7 +192,7 @@ def stream_frames(
                 on_progress=on_progress,
             )
             sampler = _sampler(decoder, list(grids), start, duration, decoder.frame_seconds)
-            yield from _transformed(sampler, grids, upright_rgb)
+            yield from _transformed(sampler, grids, decoder.rgb)
             _finish(stream, sampler, start, str(source))
             stream.notes = decoder.notes
 
@@ -275,7 +275,7 @@ def probe(path: str | os.PathLike[str], *, fps: float = 0.0, limits: MediaLimits
         if fps and num_frames:
             duration = num_frames / fps
         check_length(str(source), duration, num_frames, limits)
-        width, height = upright_size(first.frame)
+        width, height = decoder.size(first.frame)
         return VideoInfo(
             width=width,
             height=height,
@@ -301,7 +301,7 @@ def read_image(path: str | os.PathLike[str], *, limits: MediaLimits = LIMITS) ->
         decoder = Decoder(
             container, stream, name=str(source), file_bytes=source.stat().st_size, limits=limits
         )
-        return upright_rgb(next(iter(decoder)).frame)
+        return decoder.rgb(next(iter(decoder)).frame)
 
 
 def _transformed(

@@ -113,6 +113,9 @@ def _build_towers(config: CLIPConfig, image_tower: bool) -> Any:
                 "max_position_embeddings": config.context_length,
                 "projection_dim": config.embed_dim,
                 "hidden_act": "quick_gelu",
+                # Only pooling reads these, which is not used; outside the vocabulary they cause warnings.
+                "bos_token_id": config.vocab_size - 2,
+                "eos_token_id": config.vocab_size - 1,
             },
             vision_config={
                 "hidden_size": config.vision_width,

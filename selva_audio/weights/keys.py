@@ -1,7 +1,7 @@
 """Key rules: the layout of published files to the layout of our modules.
 
-Works on names and on views of tensors alone, so meta tensors (a file's header) go through the same rules as
-real ones. Nothing is copied or changed; comparing with a module is left to ``components``.
+Works on names and views of tensors, so meta tensors (a file's header) go through the same rules as
+real ones. Only weight norm is computed; comparing with a module is left to ``components``.
 """
 
 import re

@@ -27,11 +27,11 @@ class WeightFile:
         name: the name in ``ModelConfig.files``, and of the local file.
         role: what it holds, in a few words.
         licence: as its publisher reports it.
+        reported_size: size as upstream documents it, or as the tensors give it.
         repo: hub repository; empty for files that ship inside the package.
         paths: paths in the repository, tried in order.
         urls: addresses tried after the hub.
         md5: published hash; None where upstream gives none.
-        reported_size: size as upstream documents it, or as the tensors give it.
         size_bytes: bytes of the tensors it holds; the file is a little larger. None where not known.
         spellings: further local names of the same file.
         parts: for a folder, the files it must hold, each as its accepted names in order of preference.
@@ -42,11 +42,11 @@ class WeightFile:
     name: str
     role: str
     licence: str
+    reported_size: str
     repo: str = ""
     paths: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     md5: str | None = None
-    reported_size: str = "unknown size"
     size_bytes: int | None = None
     spellings: tuple[str, ...] = ()
     parts: tuple[tuple[str, ...], ...] = ()
@@ -102,7 +102,7 @@ def download_command(path: Path) -> str | None:
 def expected_size(path: Path) -> str | None:
     """Size that the file lying at ``path`` should have, as text; None where not known."""
     entry = _entry_of(path)
-    return entry.reported_size if entry is not None and entry.reported_size != "unknown size" else None
+    return None if entry is None or entry.is_bundled else entry.reported_size
 
 
 def _entry_of(path: Path) -> WeightFile | None:
@@ -277,7 +277,12 @@ _PUBLISHED = (
     ),
 )
 _DEMO = tuple(
-    WeightFile(name, f"embedded demo model: {part.replace('_', ' ')}", "MIT, as this project")
+    WeightFile(
+        name,
+        f"embedded demo model: {part.replace('_', ' ')}",
+        "MIT, as this project",
+        reported_size="inside the package",
+    )
     for part, name in VARIANTS["demo_16k"].files.items()
 )
 

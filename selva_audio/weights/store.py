@@ -37,7 +37,7 @@ class Verification:
             "unknown" (neither is known), "damaged" (not readable), "missing".
         md5: of the file.
         expected: published or recorded hash.
-        problem: sentence about a damaged file.
+        problem: what is wrong and what to do, for "different", "damaged" and "missing".
     """
 
     name: str
@@ -165,7 +165,8 @@ class WeightStore:
         """Hash the file of ``name`` anew, whatever is remembered, and compare."""
         file, found = get_file(name), self.find(name)
         if found is None:
-            return Verification(name, None, "missing", expected=file.md5)
+            problem = f"{name} is not here. {_fetch_advice(name)}"
+            return Verification(name, None, "missing", expected=file.md5, problem=problem)
         path = places.weights_file(found, file)
         md5, expected = self.register.refresh(path, self.on_progress), self._expected(name, path)
         if md5 == expected:
@@ -174,7 +175,10 @@ class WeightStore:
             read_shapes(path)
         except CheckpointError as error:
             return Verification(name, path, "damaged", md5, expected, str(error))
-        return Verification(name, path, "unknown" if expected is None else "different", md5, expected)
+        if expected is None:
+            return Verification(name, path, "unknown", md5)
+        problem = f"{path} has the md5 {md5}, expected is {expected}. If that is a surprise, delete it. "
+        return Verification(name, path, "different", md5, expected, problem + _fetch_advice(name))
 
     def _expected(self, name: str, path: Path) -> str | None:
         """The published hash of ``name``, or that of its first download; none for a lone conversion."""
@@ -226,7 +230,7 @@ class WeightStore:
     def _missing(self, name: str) -> str:
         file = get_file(name)
         if file.is_bundled:
-            return f"{self.places(name)[0]} is part of the package and is missing. Install selva-audio again."
+            return f"{self.places(name)[0]} is part of the package and is missing. {_fetch_advice(name)}"
         looked = "\n  ".join(map(str, self.places(name)))
         url = hub_url(file.repo, file.paths[0]) if file.paths else f"{endpoint()}/{file.repo}"
         return (
@@ -247,6 +251,11 @@ def _require_fit(path: Path, component: str, variant: str | ModelConfig) -> None
         check_state_dict(component, variant, {key: shape for key, (shape, _) in shapes.items()})
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _fetch_advice(name: str) -> str:
+    command = download_command(Path(name))
+    return f"Run `{command}`." if command else "Install selva-audio again."
 
 
 def _label(file: WeightFile, path: Path) -> str:

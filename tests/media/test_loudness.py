@@ -34,8 +34,9 @@ def test_ceiling_is_never_passed(seed, mode, target, ceiling) -> None:
     noise = _noise(seed)
     waveform, note = normalize(noise, RATE, mode, target, ceiling)
     assert true_peak_dbtp(waveform) <= ceiling + 1e-3
-    reached = MEASURES[mode](waveform) >= target - 0.1
-    assert reached == (note is None)
+    shortfall = target - MEASURES[mode](waveform)
+    assert shortfall < 0.1 or "turned down" in note
+    assert note is None or shortfall > 0.04
 
 
 @settings(deadline=None, max_examples=30)
@@ -69,8 +70,7 @@ def test_short_sound_uses_rms_and_says_so() -> None:
 
 
 def test_true_peak_sees_between_the_samples() -> None:
-    time = torch.arange(RATE) / RATE
-    quarter = torch.sin(2 * math.pi * (RATE / 4) * time + math.pi / 4)[None]
+    quarter = torch.sin(math.pi / 2 * torch.arange(RATE).double() + math.pi / 4)[None]
     assert peak_dbfs(quarter) == pytest.approx(-3.01, abs=0.01)
     # The first sample is a step from silence, whose interpolation rings; look at the steady part.
     faded = quarter * torch.hann_window(RATE)

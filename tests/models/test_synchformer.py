@@ -28,6 +28,7 @@ def toy(seed: int = 0) -> Synchformer:
     return module.eval()
 
 
+@pytest.mark.slow  # the quick tier runs the same network inside textsynch_0
 @pytest.mark.parametrize("index", range(2))
 def test_features_equal_the_recorded_ones(golden, rule_state, index: int) -> None:
     record = golden(f"synchformer_{index}")

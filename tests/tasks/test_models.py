@@ -1,5 +1,4 @@
 import dataclasses
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,13 +11,6 @@ from selva_audio.configs import VARIANTS
 from selva_audio.errors import DownloadError, InputError
 from selva_audio.tasks.models import download_models, list_models, verify_models, where
 from selva_audio.weights.manifest import FILES
-
-if "hub_server" not in sys.modules:
-    spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).parents[1] / "hub_server.py")
-    sys.modules["hub_server"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["hub_server"])
-
-hub = sys.modules["hub_server"].hub
 
 
 @pytest.fixture

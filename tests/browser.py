@@ -1,0 +1,63 @@
+"""A headless Chromium over its own debugging protocol: open a page, wait for a promise, get its value."""
+
+import asyncio
+import contextlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --mute-audio "
+    "--disable-background-networking --disable-component-update --disable-sync "
+    "--autoplay-policy=no-user-gesture-required --remote-debugging-port=0"
+)
+
+
+def evaluate(chromium: str, url: str, expression: str, profile: Path, *, timeout: float = 60) -> Any:
+    """Value of the JavaScript ``expression`` (a promise is awaited) on the loaded page at ``url``."""
+    return asyncio.run(asyncio.wait_for(_evaluate(chromium, url, expression, profile), timeout))
+
+
+async def _evaluate(chromium: str, url: str, expression: str, profile: Path) -> Any:
+    browser = subprocess.Popen(
+        [chromium, *_FLAGS.split(), f"--user-data-dir={profile}", "about:blank"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        async with aiohttp.ClientSession() as session:
+            page = await _page(session, profile / "DevToolsActivePort")
+            async with session.ws_connect(page, max_msg_size=0) as socket:
+                await socket.send_json({"id": 1, "method": "Page.enable"})
+                await socket.send_json({"id": 2, "method": "Page.navigate", "params": {"url": url}})
+                await _message(socket, lambda message: message.get("method") == "Page.loadEventFired")
+                wish = {"expression": expression, "awaitPromise": True, "returnByValue": True}
+                await socket.send_json({"id": 3, "method": "Runtime.evaluate", "params": wish})
+                answer = await _message(socket, lambda message: message.get("id") == 3)
+                assert "exceptionDetails" not in answer["result"], answer["result"]["exceptionDetails"]
+                return answer["result"]["result"].get("value")
+    finally:
+        browser.terminate()
+        browser.wait(10)
+
+
+async def _page(session: aiohttp.ClientSession, port_file: Path) -> str:
+    """Address of the first page's socket, once the browser is up."""
+    while True:
+        with contextlib.suppress(OSError, IndexError, aiohttp.ClientError):
+            port = port_file.read_text().split()[0]
+            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                for page in await answer.json():
+                    if page["type"] == "page":
+                        return str(page["webSocketDebuggerUrl"])
+        await asyncio.sleep(0.1)
+
+
+async def _message(socket: aiohttp.ClientWebSocketResponse, wanted: Any) -> Any:
+    async for message in socket:
+        content = message.json()
+        if wanted(content):
+            return content
+    raise AssertionError("the browser closed the connection")
