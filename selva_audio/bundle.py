@@ -74,21 +74,21 @@ class SelVAModel:
         self.placeholder = placeholder
         self._parts = dict(parts)
 
-    generator = property(lambda self: self._parts["generator"].get(), doc="Flow-matching transformer.")
-    video_encoder = property(lambda self: self._parts["video_encoder"].get(), doc="Sync features.")
-    t5 = property(lambda self: self._parts["t5"].get(), doc="T5 text encoder.")
-    vae = property(lambda self: self._parts["vae"].get(), doc="Mel autoencoder.")
-    vocoder = property(lambda self: self._parts["vocoder"].get(), doc="Mel to waveform.")
+    generator = property(lambda self: self._part("generator").get(), doc="Flow-matching transformer.")
+    video_encoder = property(lambda self: self._part("video_encoder").get(), doc="Sync features.")
+    t5 = property(lambda self: self._part("t5").get(), doc="T5 text encoder; SelVA variants only.")
+    vae = property(lambda self: self._part("vae").get(), doc="Mel autoencoder.")
+    vocoder = property(lambda self: self._part("vocoder").get(), doc="Mel to waveform.")
 
     @property
     def clip(self) -> Any:
         """CLIP: the text tower, with the image tower where the variant is conditioned on frames."""
-        return self._parts["clip"].get()
+        return self._part("clip").get()
 
     @property
     def image_clip(self) -> Any:
         """CLIP with its image tower, whatever the variant."""
-        return self._parts["image_clip"].get()
+        return self._part("image_clip").get()
 
     @property
     def mel(self) -> "Callable[[Tensor], Tensor]":
@@ -97,7 +97,7 @@ class SelVAModel:
 
     def identity(self, part: str) -> str:
         """Text that is equal exactly when the weights of ``part`` are."""
-        return self._parts[part].identity
+        return self._part(part).identity
 
     def identities(self) -> dict[str, str]:
         """Identity of every part, for a recipe."""
@@ -116,6 +116,11 @@ class SelVAModel:
         if "clip" in changed:
             changed["image_clip"] = changed["clip"]
         return SelVAModel(self.config, self.policy, self._parts | changed, placeholder=self.placeholder)
+
+    def _part(self, name: str) -> Part:
+        if name not in self._parts:
+            raise InputError(f"{self.config.name} has no {name}; it has {', '.join(self._parts)}.")
+        return self._parts[name]
 
 
 def load_model(

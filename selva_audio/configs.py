@@ -15,6 +15,7 @@ SYNC_RATE = 25.0
 SEGMENT_FRAMES = 16
 SEGMENT_STEP = 8
 TRAINED_DURATION = 8.0
+MAX_DURATION = 4 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)

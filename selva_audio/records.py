@@ -43,7 +43,7 @@ class Frames:
     """Pictures with their times.
 
     Attributes:
-        pixels: (T, H, W, C) uint8, C = 3 (RGB).
+        pixels: (T, H, W, C) uint8, C = 3 (RGB) or 4 (RGBA; alpha is not looked at).
         times: (T,) float64 seconds from the container's time zero.
     """
 
@@ -51,9 +51,9 @@ class Frames:
     times: "np.ndarray"
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 4 or self.pixels.shape[-1] != 3 or str(self.pixels.dtype) != "uint8":
+        if self.pixels.ndim != 4 or self.pixels.shape[-1] not in (3, 4) or str(self.pixels.dtype) != "uint8":
             raise InputError(
-                f"Frames must be (T, H, W, 3) uint8, not {tuple(self.pixels.shape)} {self.pixels.dtype}."
+                f"Frames must be (T, H, W, 3 or 4) uint8, not {tuple(self.pixels.shape)} {self.pixels.dtype}."
             )
         if len(self.times) != len(self.pixels):
             raise InputError(f"{len(self.pixels)} frames came with {len(self.times)} times.")

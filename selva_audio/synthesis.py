@@ -19,7 +19,7 @@ from .flow.windows import STEP, Window, join_windows, plan_windows
 from .models.bigvgan import vocode_in_chunks
 from .models.generator import Conditions
 from .options import GenerateOptions
-from .progress import Progress, ProgressFn, ignore_progress
+from .progress import Progress, ProgressFn, ignore_progress, subtask
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +71,11 @@ def sample_latents(
         on_progress: called after every solver step.
 
     Raises:
-        InputError: the features do not fit the variant.
+        InputError: the features do not fit the variant, or are of several videos.
         GenerationError: the latents are not finite.
     """
     config = model.config
+    _check_batch(features)
     windows = plan_windows(duration, config)
     total = config.lengths(duration).latent
     sample = SOLVERS[options.solver]
@@ -164,14 +165,15 @@ def decode_latents(
     waveforms = []
     with model.policy.on_device(vae, vocoder):
         for index, latent in enumerate(latents):
-            on_progress(Progress("decoding", index, len(latents)))
+            on_take = subtask(on_progress, index / len(latents), (index + 1) / len(latents))
+            on_take(Progress("decoding", 0, 1))
             latent = latent.to(model.policy.device)
             mel = join_windows(
                 ((window, vae.decode(latent[:, window.first : window.stop])) for window in windows),
                 total,
                 per_latent=2,
             )
-            waveform = vocoder(mel) if len(windows) == 1 else vocode_in_chunks(vocoder, mel, chunk)
+            waveform = vocoder(mel) if len(windows) == 1 else vocode_in_chunks(vocoder, mel, chunk, on_take)
             waveforms.append(waveform.float().cpu())
         on_progress(Progress("decoding", len(latents), len(latents)))
     waveform = torch.cat(waveforms)
@@ -194,6 +196,14 @@ def _uses_clip(model: SelVAModel, features: VideoFeatures, options: GenerateOpti
         options.clip_conditioning == "auto" and model.config.clip_conditioning
     )
     return wanted and has_rows
+
+
+def _check_batch(features: VideoFeatures) -> None:
+    counts = features.clip.shape[0], features.sync.shape[0]
+    if counts != (1, 1):
+        raise InputError(
+            f"The features hold {max(counts)} videos, but sound is made for one. Give features of (1, N, D)."
+        )
 
 
 def _check_width(kind: str, rows: Tensor, width: int, variant: str) -> None:

@@ -34,6 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--reference", default=None, help="folder with the complete golden set; default: the part kept here"
     )
+    parser.addoption(
+        "--update-surface", action="store_true", help="write tests/surface/surface.json anew before comparing"
+    )
 
 
 def _load_fill() -> ModuleType:

@@ -1,71 +1,84 @@
-"""The command tree and its exit codes: 0 done, 1 some items failed, 2 bad usage or input, 130 cancelled."""
+"""The command tree and its exit codes: 0 done, 1 some items failed, 2 bad usage or input, 130 cancelled.
 
-import signal
+A command is imported when it is used, so that ``selva --help`` starts at once; pydantic alone would
+take longer than the rest.
+"""
+
 from collections.abc import Sequence
-from types import FrameType
+from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError
-from pydantic import ValidationError
 
 from .. import __version__
-from ..errors import SelVAError
-from ..options.base import describe
+from ..errors import SelVAError, os_error_sentence
 from ..progress import Cancelled
+from . import CANCELLED, CANCELLED_MESSAGE
 from .console import say, set_up_logging
-from .demo import demo
-from .doctor import doctor
-from .features import features
-from .generate import generate
-from .models import models
-from .replay import replay
 
-FAILED, USAGE, CANCELLED = 1, 2, 130
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+FAILED, USAGE = 1, 2
 
 app = App(
     name="selva",
     help="Text-selective video-to-audio: a video and a sentence in, the sound of that source out, in sync.",
     version=__version__,
+    suppress_keyboard_interrupt=False,
+    help_format="plaintext",
 )
-for command in (generate, features, replay, doctor, demo):
-    app.command(command)
-app.command(models)
+COMMANDS = {
+    "generate": "Make the sound of what the prompt names, in sync with the picture.",
+    "features": "Extract the features of a video into an .npz file.",
+    "replay": "Make a sound again from its recipe.",
+    "models": "Weight files: what each variant needs, what is here, fetch and check.",
+    "doctor": "Tell what is installed, what is missing, and what to do about it.",
+    "demo": "Draw a clip of two bouncing balls and make the sound of each.",
+}
+for _name, _summary in COMMANDS.items():
+    app.command(f"{__package__}.{_name}:{_name}", name=_name, help=_summary)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
     set_up_logging()
     try:
         result = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
-    except ValidationError as error:
-        say(f"Error: {describe_usage(error)}")
-        return USAGE
     except CycloptsError as error:
         say(f"Error: {usage_message(error)}")
         return USAGE
     except SelVAError as error:
         say(f"Error: {error}")
         return USAGE
+    except OSError as error:
+        say(f"Error: {os_error_sentence(error)}")
+        return USAGE
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):
+            raise
+        say(f"Error: {describe_usage(error)}")
+        return USAGE
     except (KeyboardInterrupt, Cancelled):
-        say("Cancelled; nothing half-written was left.")
+        say(CANCELLED_MESSAGE)
         return CANCELLED
     return result if isinstance(result, int) else 0
 
 
 def usage_message(error: CycloptsError) -> str:
     """One sentence for what cyclopts or a model refused."""
+    from pydantic import ValidationError
+
     cause = error.__cause__
     if isinstance(cause, ValidationError):
         return describe_usage(cause)
     return " ".join(str(error).split()) + " See `selva --help`."
 
 
-def describe_usage(error: ValidationError) -> str:
+def describe_usage(error: "ValidationError") -> str:
     """Sentences for a pydantic error, with option names as the command line spells them."""
     from ..options import GenerateOptions
+    from ..options.base import describe
 
     return describe(GenerateOptions, error) + " See `selva --help`."
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..progress import Progress as Report
 from ..progress import ProgressFn
+from .interrupt import interruption
 
 stderr = Console(stderr=True, highlight=False)
 _PLAIN_INTERVAL = 10.0
@@ -42,11 +42,14 @@ def progress_bar(label: str) -> Iterator[ProgressFn]:
     if not stderr.is_terminal:
         yield _plain_reporter(label)
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as bar:
         task = bar.add_task(label, total=None)
 
         def report(progress: Report) -> None:
+            interruption.check()
             bar.update(
                 task,
                 description=f"{label}: {progress.stage}",
@@ -62,6 +65,7 @@ def _plain_reporter(label: str) -> ProgressFn:
 
     def report(progress: Report) -> None:
         nonlocal last
+        interruption.check()
         if time.monotonic() - last >= _PLAIN_INTERVAL:
             last = time.monotonic()
             share = f" {100 * progress.step / progress.total:.0f}%" if progress.total else ""

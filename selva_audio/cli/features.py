@@ -5,7 +5,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..errors import InputError
 from ..options import FeatureOptions
 from .console import print_json, progress_bar, say
 from .settings import FEATURES, MODEL, FeatureSettings, ModelSettings, pick
@@ -35,10 +34,6 @@ def features(
     from ..tasks.generate import load_model
 
     options = pick(settings, FeatureOptions)
-    if options.name and output.suffix == ".npz":
-        raise InputError(
-            f"--name numbers files in a folder, but --output {output} is a file. Give one of the two."
-        )
     with progress_bar("Loading") as on_progress:
         bundle = load_model(**model.model_dump(), on_progress=on_progress)
     with progress_bar(video.name) as on_progress:

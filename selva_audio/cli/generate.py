@@ -46,16 +46,16 @@ def generate(
     features = pick(sound, FeatureOptions)
     # One prompt and one duration serve both halves: generation takes them from the features.
     options = pick(sound, GenerateOptions, leave=("prompt", "negative_prompt", "duration"))
-    jobs = plan_jobs(videos, output, format)
+    jobs = plan_jobs(videos, output, format, takes=options.takes)
 
     def show(result: JobResult) -> None:
         for note in result.notes:
             say(f"  {note}")
         target = ", ".join(str(path) for path in result.outputs)
-        if result.status == "failed":
-            say(f"Failed: {result.video or target}: {result.error}")
-        else:
+        if result.status != "failed":
             say(f"{result.status.capitalize()}: {target}")
+        elif len(jobs) > 1:
+            say(f"Failed: {result.video or target}: {result.error}")
 
     if dry_run:
         results = preview_jobs(jobs, model, features, options)
@@ -72,12 +72,13 @@ def generate(
             write,
             mask=mask,
             progress_for=lambda job: progress_bar(job.video.name if job.video else job.output.name),
-            on_result=show if len(jobs) > 1 or not json else (lambda result: None),
+            on_result=show,
         )
     failed = [result for result in results if result.status == "failed"]
     if json:
         print_json({"results": [asdict(result) for result in results], "failed": len(failed)})
     if len(jobs) == 1 and failed:
+        # A lone input that cannot be used is bad input (exit 2), not some of several.
         raise SelVAError(failed[0].error)
     if len(jobs) > 1:
         say(f"{len(results) - len(failed)} of {len(results)} done, {len(failed)} failed.")

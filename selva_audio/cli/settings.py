@@ -21,6 +21,8 @@ class SoundFields(GenerateOptions, FeatureOptions):
     prompt: Annotated[str, Parameter(name=("--prompt", "-p"))] = _declared("prompt")
     negative_prompt: str = _declared("negative_prompt")
     duration: float = _declared("duration")
+    # Numbered feature files are what `selva features` is for.
+    name: Annotated[str, Parameter(parse=False)] = ""
 
 
 class FeatureFields(FeatureOptions):

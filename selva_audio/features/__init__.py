@@ -1,12 +1,13 @@
 """Encoder outputs of a video: the record, its .npz form, the cache, and how it is made."""
 
-from .cache import FeatureCache, default_cache_dir, source_digest
-from .encode import encode_video, encoder_id, features_without_video
+from .cache import FeatureCache, default_cache_dir, source_digest, source_name
+from .encode import check_without_video, encode_video, encoder_id, features_without_video
 from .record import VideoFeatures, load_features, save_features
 
 __all__ = [
     "FeatureCache",
     "VideoFeatures",
+    "check_without_video",
     "default_cache_dir",
     "encode_video",
     "encoder_id",
@@ -14,4 +15,5 @@ __all__ = [
     "load_features",
     "save_features",
     "source_digest",
+    "source_name",
 ]

@@ -37,6 +37,11 @@ def source_digest(source: Path | Frames) -> str:
     return digest.hexdigest()
 
 
+def source_name(source: Path | Frames) -> str:
+    """What people call the source."""
+    return source.name if isinstance(source, Path) else "frames"
+
+
 class FeatureCache:
     """Feature files in one folder, named after the content they were made from.
 

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from ..bundle import SelVAModel
-from ..configs import CLIP_RATE, SEGMENT_FRAMES, SEGMENT_STEP, SYNC_RATE, TRAINED_DURATION, num_segments
+from ..configs import (
+    CLIP_RATE,
+    SEGMENT_FRAMES,
+    SEGMENT_STEP,
+    SYNC_RATE,
+    TRAINED_DURATION,
+    ModelConfig,
+    num_segments,
+)
 from ..errors import InputError
 from ..media.grid import Sample
 from ..media.masks import Mask, apply_mask, fit_masks
@@ -26,14 +34,15 @@ from ..media.video import (
 from ..options import FeatureOptions
 from ..progress import Progress, ProgressFn, ignore_progress
 from ..records import Frames
+from .cache import source_name
 from .record import VideoFeatures
 
 logger = logging.getLogger(__name__)
 
 Blend = Callable[[Tensor, Sequence[Sample[np.ndarray]]], Tensor]
 
-_SEGMENTS_PER_BLOCK = 8
-_CLIP_FRAMES_PER_BLOCK = 8
+# A GPU wants batches; a CPU takes seconds for one segment, and after each one a run can be cancelled.
+_BLOCK_ON_GPU, _BLOCK_ON_CPU = 8, 1
 
 
 def encode_video(
@@ -54,7 +63,7 @@ def encode_video(
         InputError: options or mask that do not fit.
     """
     if isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES:
-        return _encode_image(model, source, options)
+        return _encode_image(model, source, options, mask)
     use_clip = uses_clip(model, options)
     is_cropped = model.config.family == "mmaudio"
     sync_size, clip_size = model.config.video_encoder.image_size, model.config.clip.frame_size
@@ -65,6 +74,11 @@ def encode_video(
         grids = {CLIP_RATE: partial(squash, size=clip_size)} | grids
     read: Callable[..., FrameStream] = stream_arrays if isinstance(source, Frames) else stream_frames
     stream = read(source, grids, start=options.start, duration=options.duration, fps=options.fps)
+    if stream.info.container.endswith("_pipe"):
+        raise InputError(
+            f"{source} is a single picture ({stream.info.codec}) with the name of a video. Give a video, or "
+            f"rename it to end in one of {', '.join(sorted(IMAGE_SUFFIXES))}, which MMAudio variants take."
+        )
 
     sync_mask, clip_mask = (mask if wanted else None for wanted in (options.mask_sync, options.mask_clip))
     sync_frames = _sync_blocks(
@@ -78,22 +92,21 @@ def encode_video(
     parts = [model.video_encoder, *([model.image_clip] if use_clip else [])]
     with model.policy.on_device(*parts):
         _consume(stream, sync_frames, clip_frames, options, on_progress)
-        duration = stream.duration
+        # Sums of timestamps carry rounding, and token counts are cut off, not rounded.
+        duration = round(stream.duration, 6)
         sync = sync_frames.finish(SEGMENT_STEP * max(num_segments(duration), 1))
         clip = (
             clip_frames.finish(max(int(duration * CLIP_RATE), 1))
             if clip_frames
             else torch.zeros(1, 0, model.config.generator.clip_dim)
         )
-    for note in stream.notes:
-        logger.warning(note)
     return VideoFeatures(
         clip,
         sync,
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,
         duration=duration,
-        source=source.name if isinstance(source, Path) else "frames",
+        source=source_name(source),
         encoder_id=encoder_id(model, options),
         fps=stream.info.average_rate,
         variant=model.config.name,
@@ -106,11 +119,7 @@ def features_without_video(model: SelVAModel, options: FeatureOptions) -> VideoF
     Raises:
         InputError: the variant was trained to follow a picture.
     """
-    if model.config.family != "mmaudio":
-        raise InputError(
-            f"{model.config.name} makes the sound of a video; without one, use an MMAudio variant "
-            "(mmaudio_large_44k_v2, mmaudio_small_16k, ...)."
-        )
+    check_without_video(model.config)
     return VideoFeatures(
         torch.zeros(1, 0, model.config.generator.clip_dim),
         torch.zeros(1, 0, model.config.generator.sync_dim),
@@ -119,6 +128,15 @@ def features_without_video(model: SelVAModel, options: FeatureOptions) -> VideoF
         duration=options.duration or TRAINED_DURATION,
         variant=model.config.name,
     )
+
+
+def check_without_video(config: ModelConfig) -> None:
+    """Raise InputError if the variant was trained to follow a picture that moves."""
+    if config.family != "mmaudio":
+        raise InputError(
+            f"{config.name} makes the sound of a video; without one, use an MMAudio variant "
+            "(mmaudio_large_44k_v2, mmaudio_small_16k, ...)."
+        )
 
 
 def uses_clip(model: SelVAModel, options: FeatureOptions) -> bool:
@@ -136,11 +154,22 @@ def encoder_id(model: SelVAModel, options: FeatureOptions) -> str:
     return "+".join(model.identity(part) for part in parts)
 
 
-def _encode_image(model: SelVAModel, path: Path, options: FeatureOptions) -> VideoFeatures:
+def _encode_image(model: SelVAModel, path: Path, options: FeatureOptions, mask: Mask | None) -> VideoFeatures:
     """One picture: its CLIP feature for every token, no sync features (SPEC 7.5)."""
     features = features_without_video(model, options)
+    if not uses_clip(model, options):
+        raise InputError(
+            f"{path.name} is a picture, which is heard through CLIP alone, but clip_conditioning is off. "
+            "Set it to auto, or give a video."
+        )
+    if options.start or options.fps:
+        logger.warning("%s is a picture: start and fps have no effect on it.", path.name)
     size = model.config.clip.frame_size
     frame = to_clip(squash(read_image(path), size)[None])
+    if mask is not None and options.mask_clip:
+        frame = apply_mask(
+            frame, mask.at([0.0], sources=[0], num_frames=1, duration=1.0), options.mask_strength
+        )
     clip = model.image_clip
     with model.policy.on_device(clip):
         encoded = clip.encode_image(frame[None].to(model.policy.device)).float().cpu()
@@ -151,7 +180,7 @@ def _encode_image(model: SelVAModel, path: Path, options: FeatureOptions) -> Vid
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,
         duration=features.duration,
-        source=path.name,
+        source=source_name(path),
         encoder_id=encoder_id(model, options),
         variant=model.config.name,
     )
@@ -212,6 +241,10 @@ class _Blocks:
 
     def finish(self, count: int) -> Tensor:
         """The first ``count`` rows of all frames; the last row is repeated where they end early."""
+        if not self._rows and not self._samples:
+            raise InputError(
+                "There is no picture in the stretch asked for. Give a longer duration, or another start."
+            )
         if not self._rows:
             self._samples += self._samples[-1:] * max(self._smallest - len(self._samples), 0)
         if len(self._samples) >= max(self._smallest, self._overlap + 1):
@@ -235,7 +268,7 @@ def _sync_blocks(model: SelVAModel, blend: Blend | None, prompt: str) -> _Blocks
             text = tuple(part.to(device) for part in t5.encode_text([prompt]))
     return _Blocks(
         lambda pixels: encoder.encode(pixels.to(device) * 2 - 1, *text),
-        size=SEGMENT_FRAMES + SEGMENT_STEP * (_SEGMENTS_PER_BLOCK - 1),
+        size=SEGMENT_FRAMES + SEGMENT_STEP * (_block_size(model) - 1),
         overlap=SEGMENT_FRAMES - SEGMENT_STEP,
         smallest=SEGMENT_FRAMES,
         blend=blend,
@@ -246,11 +279,15 @@ def _clip_blocks(model: SelVAModel, blend: Blend | None) -> _Blocks:
     clip, device = model.image_clip, model.policy.device
     return _Blocks(
         lambda pixels: clip.encode_image(pixels.to(device)),
-        size=_CLIP_FRAMES_PER_BLOCK,
+        size=_block_size(model),
         overlap=0,
         smallest=1,
         blend=blend,
     )
+
+
+def _block_size(model: SelVAModel) -> int:
+    return _BLOCK_ON_CPU if model.policy.device == "cpu" else _BLOCK_ON_GPU
 
 
 def _blend(mask: Mask | None, strength: float, info: VideoInfo, *, crop: int = 0) -> Blend | None:

@@ -1,6 +1,8 @@
 """The feature record and its .npz file, compatible with the files users already have (DESIGN 5)."""
 
+import math
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..configs import SEGMENT_STEP
+from ..configs import MAX_DURATION, SEGMENT_FRAMES, SEGMENT_STEP, SYNC_RATE, num_segments
 from ..errors import CheckpointError, InputError, MissingFileError
 from ..files import atomic_path
 
 FORMAT_VERSION = 1
 _MAX_BYTES = 2 * 2**30
+_TEXT_KEYS = ("prompt", "negative_prompt", "source", "encoder_id", "variant")
+_KEYS = ("clip_features", "sync_features", "duration", "fps", *_TEXT_KEYS)
+# What zipfile and numpy raise on damaged or hostile files; MemoryError is an array whose header lies.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +44,7 @@ class VideoFeatures:
             (B, 0, 768) without a video.
         prompt: sentence the sync features were made for.
         negative_prompt: sentence to steer away from, carried to the sampler.
-        duration: seconds of video the features describe.
+        duration: seconds of video the features describe; 0 when not known.
         source: file name or description of the video, for people.
         encoder_id: text that changes with the encoder weights; "" when not known.
         fps: average source frame rate; 0 when not known.
@@ -81,7 +97,8 @@ def load_features(path: str | Path) -> VideoFeatures:
 
     Raises:
         MissingFileError: no such file.
-        CheckpointError: not an .npz file, damaged, too large, or without the two arrays.
+        CheckpointError: not an .npz file, damaged, too large, without the two arrays, or with arrays that
+            are no features.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,34 +109,49 @@ def load_features(path: str | Path) -> VideoFeatures:
         if size > _MAX_BYTES:
             raise CheckpointError(f"{path} would unpack to {size / 2**30:.1f} GB; that is no feature file.")
         with np.load(path, allow_pickle=False) as arrays:
-            values: dict[str, Any] = {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            values: dict[str, Any] = {key: arrays[key] for key in _KEYS if key in arrays.files}
+            others = sorted(set(arrays.files) - set(_KEYS))
+    except _UNREADABLE as error:
         raise CheckpointError(
             f"{path} is not a readable feature file ({error}). Delete it and extract the features again."
         ) from error
     missing = [key for key in ("clip_features", "sync_features") if key not in values]
     if missing:
         raise CheckpointError(
-            f"{path} holds no {' and no '.join(missing)}, only {', '.join(sorted(values)) or 'nothing'}. "
+            f"{path} holds no {' and no '.join(missing)}, only "
+            f"{', '.join(sorted([*values, *others])) or 'nothing'}. "
             "Extract the features again with `selva features VIDEO`."
         )
-    clip, sync = (_batched(values[key]) for key in ("clip_features", "sync_features"))
-    duration = float(values["duration"]) if "duration" in values else _duration_of(sync)
-    text = {
-        key: str(values[key])
-        for key in ("prompt", "negative_prompt", "source", "encoder_id", "variant")
-        if key in values
-    }
-    return VideoFeatures(clip, sync, duration=duration, fps=float(values.get("fps", 0.0)), **text)
+    clip, sync = (_batched(path, key, values[key]) for key in ("clip_features", "sync_features"))
+    text = {key: str(values[key]) for key in _TEXT_KEYS if key in values}
+    try:
+        duration, fps = (float(np.asarray(values.get(key, 0.0)).item()) for key in ("duration", "fps"))
+        features = VideoFeatures(clip, sync, duration=duration or _duration_of(sync), fps=fps, **text)
+    except (ValueError, TypeError, InputError) as error:
+        raise CheckpointError(
+            f"{path} holds no usable features ({error}). Extract them again with `selva features VIDEO`."
+        ) from error
+    if not 0 <= features.duration <= MAX_DURATION:
+        raise CheckpointError(
+            f"{path} tells a duration of {features.duration:g} s; 0 to {MAX_DURATION:g} s are possible. "
+            "Extract the features again with `selva features VIDEO`."
+        )
+    return features
 
 
-def _batched(array: np.ndarray) -> Tensor:
+def _batched(path: Path, key: str, array: np.ndarray) -> Tensor:
     """Float32 tensor with the leading batch axis that files have and some guides leave out."""
-    tensor = torch.from_numpy(np.asarray(array, dtype=np.float32))
+    if array.dtype.kind != "f":
+        raise CheckpointError(f"{key} of {path} holds {array.dtype}, not floating-point numbers.")
+    if array.ndim not in (2, 3):
+        raise CheckpointError(f"{key} of {path} must be (B, tokens, width), not {array.shape}.")
+    tensor = torch.from_numpy(array.astype(np.float32))
     return tensor[None] if tensor.ndim == 2 else tensor
 
 
 def _duration_of(sync: Tensor) -> float:
-    """Shortest duration with as many segments, for the oldest files, which record none."""
+    """Shortest duration with as many segments, for files that record none."""
     segments = sync.shape[1] // SEGMENT_STEP
-    return (16 + SEGMENT_STEP * (segments - 1)) / 25 if segments else 0.0
+    duration = (SEGMENT_FRAMES + SEGMENT_STEP * (segments - 1)) / SYNC_RATE if segments else 0.0
+    # The float product with 25 falls under some of the whole numbers it stands for.
+    return duration if num_segments(duration) >= segments else math.nextafter(duration, math.inf)

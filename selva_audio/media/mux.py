@@ -132,7 +132,8 @@ def mux(
             _copied(container, copies | others, stream.index, report, time_origin(container)),
             encode_sound(sound, codec, waveform),
         )
-    on_progress(Progress("writing video", picture.num_packets, picture.num_packets))
+        # Before the file is in place: whoever cancels on this report leaves nothing new behind.
+        on_progress(Progress("writing video", picture.num_packets, picture.num_packets))
     return notes + dropped
 
 
@@ -286,6 +287,20 @@ def _descriptions(metadata: Mapping[str, str]) -> dict[str, str]:
         for name, text in metadata.items()
         if name.lower() not in _OWN_TAGS and not name.startswith("_")
     }
+
+
+def check_picture_fits(
+    video: str | os.PathLike[str], output: str | os.PathLike[str], *, limits: MediaLimits = LIMITS
+) -> None:
+    """Refuse, before there is a sound, an output that ``mux`` would refuse for its picture.
+
+    Raises:
+        InputError: the container that the ending of ``output`` names cannot hold the picture of ``video``.
+        MediaError: ``video`` cannot be read or has no picture.
+    """
+    source = regular_file(video)
+    with open_media(source, limits=limits) as container:
+        _check_picture_codec(video_stream(container, str(source)), Path(output).suffix.lower(), source)
 
 
 def _check_picture_codec(stream: "VideoStream", suffix: str, source: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import InputError, unknown_name
+from ..errors import InputError, shown, unknown_name
 
 
 class Options(BaseModel):
@@ -34,7 +34,6 @@ def describe(model: type[BaseModel], error: ValidationError) -> str:
             sentences.append(unknown_name("option", name, model.model_fields))
             continue
         message = item["msg"].removeprefix("Value error, ")
-        sentences.append(
-            f"{name} = {item['input']!r}: {message[:1].lower()}{message[1:]}.".replace("..", ".")
-        )
+        given = "" if item["type"] == "missing" else f" = {shown(item['input'])}"
+        sentences.append(f"{name}{given}: {message[:1].lower()}{message[1:]}.".replace("..", "."))
     return " ".join(sentences)

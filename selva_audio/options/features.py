@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..configs import MAX_DURATION
 from .base import Options
 
 ClipConditioning = Literal["auto", "on", "off"]
@@ -26,8 +27,12 @@ class FeatureOptions(Options):
         le=1000,
         description="Frames per second to assume instead of the file's own timestamps; 0 = its own.",
     )
-    start: float = Field(default=0.0, ge=0, description="Seconds into the video where the sound begins.")
-    duration: float = Field(default=0.0, ge=0, description="Seconds of video to use; 0 = to its end.")
+    start: float = Field(
+        default=0.0, ge=0, le=MAX_DURATION, description="Seconds into the video where the sound begins."
+    )
+    duration: float = Field(
+        default=0.0, ge=0, le=MAX_DURATION, description="Seconds of video to use; 0 = to its end."
+    )
     cache_dir: Path | None = Field(
         default=None, description="Folder for feature files; default: the user cache folder."
     )

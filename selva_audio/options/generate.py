@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..configs import MAX_DURATION
 from .base import Options
 from .features import CLIP_CONDITIONING_HELP, ClipConditioning
 
@@ -30,7 +31,10 @@ class LoadOptions(Options):
     models_dir: Path | None = Field(
         default=None, description="Folder with the weight files; looked at first."
     )
-    offline: bool = Field(default=False, description="Never download; fail with the command that would.")
+    offline: bool | None = Field(
+        default=None,
+        description="Never download, and fail with the command that would; default: as HF_HUB_OFFLINE says.",
+    )
 
 
 class GenerateOptions(Options):
@@ -42,7 +46,9 @@ class GenerateOptions(Options):
     negative_prompt: str = Field(
         default="", max_length=4000, description="Sentence to steer away from; empty = the features' own."
     )
-    duration: float = Field(default=0.0, ge=0, description="Seconds of sound; 0 = the features' own.")
+    duration: float = Field(
+        default=0.0, ge=0, le=MAX_DURATION, description="Seconds of sound; 0 = the features' own."
+    )
     steps: int = Field(default=25, ge=1, le=1000, description="Solver steps.")
     cfg_strength: float = Field(
         default=4.5, ge=0, le=50, description="Classifier-free guidance; under 1 = none."

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from ..bundle import SelVAModel
-from ..configs import get_config
-from ..errors import InputError, MissingFileError, SelVAError, unknown_name
+from ..configs import TRAINED_DURATION, ModelConfig, get_config
+from ..errors import InputError, MissingFileError, SelVAError, os_error_sentence, unknown_name
+from ..features import check_without_video
 from ..flow.windows import plan_windows
 from ..media.audio import AUDIO_SUFFIXES
 from ..media.mux import VIDEO_SUFFIXES
@@ -16,7 +17,7 @@ from ..media.video import IMAGE_SUFFIXES, probe
 from ..options import FeatureOptions, GenerateOptions, LoadOptions, OutputOptions
 from ..progress import ProgressFn
 from ..synthesis import MIN_DURATION
-from .generate import run_video
+from .generate import check_output, run_video, take_paths
 from .models import where
 
 Status = Literal["done", "skipped", "failed", "planned"]
@@ -55,20 +56,33 @@ class JobResult:
     duration: float = 0.0
 
 
-def plan_jobs(videos: Sequence[Path], output: Path, ending: str = "video") -> list[Job]:
+def plan_jobs(videos: Sequence[Path], output: Path, ending: str = "video", *, takes: int = 1) -> list[Job]:
     """Match inputs with outputs.
 
     Args:
-        videos: files, or folders whose videos are taken in order of name.
+        videos: files, or folders whose videos are taken in order of name. Among several, one that is not
+            there becomes a job that fails.
         output: a file for one input; a folder (existing, or a path without ending) for any number.
         ending: of the files in an output folder; "video" keeps the video's own container.
+        takes: files per job.
 
     Raises:
-        InputError: one output file for several videos, or an unknown ending.
-        MissingFileError: an input is not there, or a folder holds no video.
+        InputError: one output file for several videos, an unknown ending, or an output that is an input.
+        MissingFileError: the only input is not there, or a folder holds no video.
     """
+    jobs = _match(videos, output, ending)
+    inputs = {job.video.resolve() for job in jobs if job.video is not None}
+    for target in (path for job in jobs for path in take_paths(job.output, takes)):
+        if target.resolve() in inputs:
+            raise InputError(f"{target} is an input itself. Choose another output; inputs are never changed.")
+    return jobs
+
+
+def _match(videos: Sequence[Path], output: Path, ending: str) -> list[Job]:
     if ending not in _ENDINGS:
         raise InputError(unknown_name("format", ending, _ENDINGS))
+    if len(videos) == 1 and not videos[0].exists():
+        raise MissingFileError(f"There is no file or folder {videos[0]}. Check the path.")
     files = [file for video in videos for file in _expand(video)]
     into_folder = output.is_dir() or not output.suffix
     if not files:
@@ -82,14 +96,14 @@ def plan_jobs(videos: Sequence[Path], output: Path, ending: str = "video") -> li
             )
         return [Job(files[0], output)]
     jobs: list[Job] = []
-    taken: set[Path] = set()
+    taken: set[str] = set()
     for file in files:
         target = output / f"{file.stem}{_suffix(file, ending)}"
         number = 2
-        while target in taken:
+        while str(target).casefold() in taken:
             target = output / f"{file.stem}_{number}{_suffix(file, ending)}"
             number += 1
-        taken.add(target)
+        taken.add(str(target).casefold())
         jobs.append(Job(file, target))
     return jobs
 
@@ -134,6 +148,8 @@ def run_jobs(
             )
         except SelVAError as error:
             result = JobResult(job.video, (job.output,), "failed", str(error))
+        except OSError as error:
+            result = JobResult(job.video, (job.output,), "failed", os_error_sentence(error))
         results.append(result)
         on_result(result)
     return results
@@ -149,26 +165,35 @@ def preview_jobs(
     results = []
     for job in jobs:
         try:
-            duration = feature_options.duration
-            if job.video is not None and job.video.suffix.lower() not in IMAGE_SUFFIXES:
-                whole = probe(job.video).duration - feature_options.start
-                duration = min(duration, whole) if duration else whole
-            windows = len(plan_windows(max(duration or 8.0, MIN_DURATION), config))
+            outputs = tuple(take_paths(job.output, options.takes))
+            for output in outputs:
+                check_output(output, job.video)
+            duration = _planned_duration(job.video, feature_options, config)
+            windows = len(plan_windows(max(duration, MIN_DURATION), config))
             note = (
-                f"{duration or 8.0:.2f} s with {load.variant}: {options.takes} take(s), {windows} window(s) "
+                f"{duration:.2f} s with {load.variant}: {options.takes} take(s), {windows} window(s) "
                 f"of up to 8 s, {options.steps} steps; {weights}"
             )
-            results.append(
-                JobResult(job.video, (job.output,), "planned", notes=(note,), duration=duration or 8.0)
-            )
+            results.append(JobResult(job.video, outputs, "planned", notes=(note,), duration=duration))
         except SelVAError as error:
             results.append(JobResult(job.video, (job.output,), "failed", str(error)))
     return results
 
 
+def _planned_duration(video: Path | None, options: FeatureOptions, config: ModelConfig) -> float:
+    """Seconds of sound, from headers alone; the decoder may find another end."""
+    if video is None or video.suffix.lower() in IMAGE_SUFFIXES:
+        check_without_video(config)
+        return options.duration or TRAINED_DURATION
+    end = probe(video, fps=options.fps).duration
+    if options.start >= end:
+        raise InputError(
+            f"start = {options.start:g} s is past the end of {video.name} at {end:g} s. Give a smaller start."
+        )
+    return min(options.duration or end, end - options.start)
+
+
 def _expand(video: Path) -> list[Path]:
-    if not video.exists():
-        raise MissingFileError(f"There is no file or folder {video}. Check the path.")
     if not video.is_dir():
         return [video]
     known = VIDEO_SUFFIXES | _OTHER_VIDEO_SUFFIXES
@@ -181,4 +206,9 @@ def _expand(video: Path) -> list[Path]:
 def _suffix(file: Path, ending: str) -> str:
     if ending != "video":
         return f".{ending}"
-    return file.suffix.lower() if file.suffix.lower() in VIDEO_SUFFIXES else ".mp4"
+    if file.suffix.lower() in IMAGE_SUFFIXES:
+        return ".wav"
+    suffix = file.suffix.lower()
+    if suffix == ".gif":  # of the containers we write, only this one takes its pictures as they are
+        return ".mov"
+    return suffix if suffix in VIDEO_SUFFIXES else ".mp4"

@@ -10,13 +10,9 @@ from ..options import FeatureOptions, GenerateOptions
 from ..plots import save_figure, takes_figure
 from ..progress import ProgressFn, ignore_progress, subtask
 from ..scenes import bouncing_balls
-from .generate import run_video
+from .generate import PLACEHOLDER_WARNING, run_video
 
 _DURATION = 4.0
-PLACEHOLDER_WARNING = (
-    "the embedded demo model is an untrained placeholder: every stage of the real path runs, but the "
-    "sound is shaped noise and follows neither picture nor prompt."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +25,7 @@ class DemoResult:
     warning: str
 
 
-def run_demo(
-    folder: str | Path, *, seed: int = 0, on_progress: ProgressFn = ignore_progress
-) -> DemoResult:
+def run_demo(folder: str | Path, *, seed: int = 0, on_progress: ProgressFn = ignore_progress) -> DemoResult:
     """Write ``clip.mp4``, one video with sound per object, and their spectrograms into ``folder``.
 
     Raises:
@@ -41,6 +35,7 @@ def run_demo(
     scene = bouncing_balls(_DURATION)
     clip = write_video(scene.pixels, scene.fps, folder / "clip.mp4")
     model = load_model("demo_16k", device="cpu", precision="fp32")
+    rate = model.config.sample_rate
     videos, rows = [], []
     for index, (name, impacts) in enumerate(scene.impacts.items()):
         video = folder / f"{name.replace(' ', '_')}.mp4"
@@ -50,8 +45,9 @@ def run_demo(
         videos.append(video)
         sound = read_audio_track(video)
         assert sound is not None
-        rows.append((f"prompt: {name}", sound.waveform[0, 0].numpy(), impacts))
+        rate = sound.sample_rate
+        rows.append((f"prompt: {name}", sound.waveform[0, 0], impacts.tolist()))
     picture = folder / "demo.png"
-    rate = model.config.sample_rate
-    save_figure(takes_figure(rows, rate, title="Impacts seen in the picture are dashed"), picture)
+    title = "Sound per prompt; dashed: impacts in the picture"
+    save_figure(takes_figure(rows, rate, title=title), picture)
     return DemoResult(clip, tuple(videos), picture, PLACEHOLDER_WARNING if model.placeholder else "")

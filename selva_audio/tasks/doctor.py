@@ -29,8 +29,7 @@ class Finding:
 def diagnose(models_dir: Path | None = None) -> list[Finding]:
     """Look at Python, packages, devices, folders and weights; changes nothing."""
     findings = [Finding("python", "ok", f"{platform.python_version()} at {sys.prefix}")]
-    for package in _PACKAGES:
-        findings.append(Finding(package, "ok", importlib.metadata.version(package)))
+    findings += [_package(name) for name in _PACKAGES]
     findings.append(Finding("ffmpeg libraries", "ok", media_library_versions()))
     findings += [Finding("device", "ok", line) for line in describe_devices()]
     findings.append(Finding("feature cache", "ok", str(default_cache_dir())))
@@ -42,3 +41,10 @@ def diagnose(models_dir: Path | None = None) -> list[Finding]:
         else:
             findings.append(Finding(variant, "ok", "all weight files found"))
     return findings
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, "ok", importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "missing", "not installed", f"pip install {name}")

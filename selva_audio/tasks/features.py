@@ -31,14 +31,20 @@ def write_features(
         on_progress: progress and cancel.
 
     Raises:
-        InputError: an output with another ending than .npz.
+        InputError: an output with another ending than .npz, or a file where ``options.name`` needs a folder.
     """
     if options.name:
+        if output.suffix == ".npz" or output.is_file():
+            raise InputError(
+                f"A name numbers files in a folder, but the output {output} is a file. Give one of the two."
+            )
         return extract_numbered(
             model, video, options.model_copy(update={"cache_dir": output}), mask, on_progress=on_progress
         )
     if output.suffix and output.suffix != ".npz" and not output.is_dir():
-        raise InputError(f"Features are .npz files; {output.name!r} has another ending.")
+        raise InputError(
+            f"Features are .npz files; {output.name!r} has another ending. Give a .npz file or a folder."
+        )
     path = output if output.suffix == ".npz" else output / f"{video.stem}.npz"
     features = extract_features(model, video, options, mask, on_progress=on_progress)
     return save_features(path, features), features

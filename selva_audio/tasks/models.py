@@ -37,7 +37,17 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class VariantInfo:
-    """One variant and its files; ``complete`` when all of them are here."""
+    """One variant and its files.
+
+    Attributes:
+        variant: key of ``VARIANTS``.
+        family: "selva" or "mmaudio".
+        sample_rate: hertz.
+        complete: whether all files are here.
+        download_bytes: bytes of the missing files, as far as they are known.
+        command: what fetches the missing files; None when complete.
+        files: one per component.
+    """
 
     variant: str
     family: str
@@ -194,9 +204,15 @@ def _variant_info(variant: str, store: WeightStore) -> VariantInfo:
         config.sample_rate,
         complete=not missing,
         download_bytes=sum(get_file(info.name).size_bytes or 0 for info in missing),
-        command=f"selva models download {variant}" if missing else None,
+        command=_command(variant) if missing else None,
         files=files,
     )
+
+
+def _command(variant: str) -> str:
+    if all(file.is_bundled for file in variant_files(variant).values()):
+        return "pip install --force-reinstall selva-audio"
+    return f"selva models download {variant}"
 
 
 def _text(path: Path | None) -> str | None:

@@ -4,15 +4,19 @@ A recipe holds everything that decides the samples: source and mask by path and 
 variant, weights, device and precision. ``tasks.replay`` makes the sound again from it.
 """
 
+import contextlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import InputError, MissingFileError, SelVAError
 from ..files import write_text
 from ..options import FeatureOptions, GenerateOptions, OutputOptions
+from ..options.base import describe
 from ..runtime import num_threads
 
 if TYPE_CHECKING:
@@ -32,6 +36,27 @@ _DECISIVE = (
 )
 
 
+class _Account(BaseModel):
+    path: str
+    sha256: str
+
+
+class _Fields(BaseModel):
+    """What a replay reads; the options are checked by their own models."""
+
+    variant: str
+    precision: str
+    device: str
+    threads: int = Field(ge=1, le=1024)
+    take: int = Field(ge=0, lt=64)
+    weights: dict[str, str]
+    source: _Account | None
+    mask: _Account | None
+    features: dict[str, Any]
+    generate: dict[str, Any]
+    output: dict[str, Any]
+
+
 def sidecar_path(output: Path) -> Path:
     """Where the recipe of ``output`` is: the same name with .json added."""
     return output.with_name(output.name + ".json")
@@ -42,6 +67,23 @@ def write_sidecar(output: Path, recipe: Mapping[str, Any]) -> Path:
     path = sidecar_path(output)
     write_text(path, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
     return path
+
+
+@contextlib.contextmanager
+def recorded(output: Path, recipe: Mapping[str, Any]) -> Iterator[None]:
+    """Write ``output`` inside the block; ``recipe`` is beside it afterwards.
+
+    If the block is left early, no recipe of an older result is left beside a newer one.
+    """
+    before = _stamp(output)
+    try:
+        yield
+        write_sidecar(output, recipe)
+    except BaseException:
+        if _stamp(output) != before:
+            with contextlib.suppress(OSError):
+                sidecar_path(output).unlink(missing_ok=True)
+        raise
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -58,10 +100,14 @@ def read_recipe(path: Path) -> dict[str, Any]:
         )
     try:
         recipe = json.loads(source.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{source} is not readable as JSON ({error}).") from error
     if not isinstance(recipe, dict) or recipe.get("format") != FORMAT:
         raise InputError(f"{source} is not a recipe of this program (format {FORMAT}).")
+    try:
+        _Fields.model_validate(recipe)
+    except ValidationError as error:
+        raise InputError(f"The recipe {source} cannot be used. {describe(_Fields, error)}") from None
     return recipe
 
 
@@ -106,6 +152,13 @@ def same_run(output: Path, recipe: Mapping[str, Any]) -> bool:
     except SelVAError:
         return False
     return all(_content(done.get(key)) == _content(recipe[key]) for key in _DECISIVE)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def _content(value: Any) -> Any:

@@ -22,6 +22,7 @@ def replay(
     output: str | Path | None = None,
     *,
     video: str | Path | None = None,
+    mask: str | Path | None = None,
     device: str | None = None,
     models_dir: str | Path | None = None,
     on_progress: ProgressFn = ignore_progress,
@@ -32,6 +33,7 @@ def replay(
         path: the result (its sidecar is found beside it) or the sidecar itself.
         output: file to write; default: the result's name with ``_replay`` added.
         video: where the source is now; default: where it was, or beside the result.
+        mask: where the mask is now; likewise.
         device: default: the recipe's.
         models_dir: folder with the weight files, looked at first.
         on_progress: progress and cancel.
@@ -45,10 +47,11 @@ def replay(
     result = path.with_suffix("") if path.suffix == ".json" else path
     target = Path(output) if output is not None else result.with_stem(f"{result.stem}_replay")
     source = _find(recipe["source"], Path(video) if video is not None else None, result.parent, "video")
-    mask = _find(recipe["mask"], None, result.parent, "mask")
-    take = int(recipe.get("take", 0))
-    wishes: dict[str, Any] = recipe["generate"]
-    options = GenerateOptions.parse(**wishes | {"seed": wishes["seed"] + take, "takes": 1})
+    mask_file = _find(recipe["mask"], Path(mask) if mask is not None else None, result.parent, "mask")
+    feature_options = FeatureOptions.parse(**recipe["features"])
+    output_options = OutputOptions.parse(**recipe["output"])
+    options = GenerateOptions.parse(**recipe["generate"])
+    options = options.model_copy(update={"seed": options.seed + recipe["take"], "takes": 1})
     threads = num_threads()
     set_num_threads(recipe["threads"])
     try:
@@ -68,10 +71,10 @@ def replay(
             model,
             source,
             target,
-            FeatureOptions.parse(**recipe["features"]),
+            feature_options,
             options,
-            output_options=OutputOptions.parse(**recipe["output"]),
-            mask=mask,
+            output_options=output_options,
+            mask=mask_file,
             on_progress=subtask(on_progress, 0.1, 1),
         )
     finally:
@@ -82,6 +85,11 @@ def _find(account: dict[str, Any] | None, given: Path | None, folder: Path, kind
     """The input a recipe names: as given, where it was, or beside the result; its content is checked."""
     if account is None:
         return None
+    if not account["path"]:
+        raise InputError(
+            f"The {kind} of the recipe was in memory, not in a file, so the recipe cannot be replayed. "
+            f"Call generate_for_video with the {kind} again."
+        )
     recorded = Path(account["path"])
     places = [given] if given is not None else [recorded, folder / recorded.name]
     found = next((place for place in places if place.is_file()), None)

@@ -179,12 +179,16 @@ def _stamp(path: Path) -> dict[str, str]:
 
 def _read_pickle(path: Path, *, device: str) -> Any:
     import pickle
+    import warnings
 
     import torch
 
     head = _head(path)
     try:
-        return torch.load(path, map_location=device, weights_only=True, mmap=head.startswith(_ZIP))
+        with warnings.catch_warnings():
+            # On pickle protocols it does not know; what it cannot read, it refuses with an error anyway.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location=device, weights_only=True, mmap=head.startswith(_ZIP))
     except pickle.UnpicklingError as error:
         if not _is_pickle(head):
             raise _damaged(path, "it is not a weight file") from error

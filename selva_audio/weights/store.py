@@ -232,9 +232,11 @@ class WeightStore:
         if file.is_bundled:
             return f"{self.places(name)[0]} is part of the package and is missing. {_fetch_advice(name)}"
         looked = "\n  ".join(map(str, self.places(name)))
+        parts = " and ".join(" or ".join(names) for names in file.parts)
+        wanted = f"Looked for a folder with {parts}" if parts else "Looked at"
         url = hub_url(file.repo, file.paths[0]) if file.paths else f"{endpoint()}/{file.repo}"
         return (
-            f"{name} ({file.role}, {file.reported_size}) was not found, and offline mode is on. Looked at, "
+            f"{name} ({file.role}, {file.reported_size}) was not found, and offline mode is on. {wanted}, "
             f"in order:\n  {looked}\nRun `{download_command(Path(name))}` where there is a network, or put "
             f"the file from {url} into {places.model_folders(file, self.models_dir)[0]}."
         )

@@ -1,0 +1,237 @@
+"""Tables of the pages, made from the code they describe: ``python docs/tables.py`` writes them anew.
+
+A page marks such a place with ``<!-- table: NAME -->`` and ``<!-- end of table -->``. A test compares every
+marked place with what this file makes of the code.
+"""
+
+import math
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
+from cyclopts import App, Group
+from cyclopts.argument import Argument
+
+from selva_audio.cli.app import app
+from selva_audio.configs import VARIANTS
+from selva_audio.weights.components import expected_shapes
+from selva_audio.weights.manifest import FILES, WeightFile, variant_files
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_UNITS = {"MB": 1e6, "GB": 1e9}
+_PLACE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def updated(page: str) -> str:
+    """The text of a page with every marked table made anew.
+
+    Raises:
+        KeyError: a mark names a table that there is none of.
+    """
+    return _PLACE.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", page)
+
+
+def variants_table() -> str:
+    """Every variant: family, size, rate, files, what they weigh, and their licences."""
+    head = (
+        "Variant",
+        "Family",
+        "Generator parameters",
+        "Sound",
+        "Files",
+        "Download",
+        "Licences of the files",
+    )
+    rows = []
+    for name, config in VARIANTS.items():
+        files = list(variant_files(name).values())
+        shapes = expected_shapes("generator", config)
+        millions = sum(math.prod(shape) for shape in shapes.values()) / 1e6
+        rows.append(
+            (
+                f"`{name}`",
+                {"selva": "SelVA", "mmaudio": "MMAudio"}[config.family],
+                f"{millions:.2f} million",
+                f"{config.sample_rate / 1000:g} kHz",
+                _file_names(files),
+                _size(sum(_bytes(file) for file in files)),
+                "; ".join(dict.fromkeys(file.licence for file in files)),
+            )
+        )
+    return _table(head, rows)
+
+
+def files_table() -> str:
+    """Every weight file: content, size and licence; those inside the package in one row."""
+    head = ("File", "Content", "Size", "Licence")
+    rows = [(f"`{file.name}`", file.role, file.reported_size, file.licence) for file in _published()]
+    bundled = [file for file in FILES.values() if file.is_bundled]
+    licences = "; ".join(dict.fromkeys(file.licence for file in bundled))
+    return _table(
+        head, [*rows, ("`demo_16k_*.safetensors`", "embedded demo model", bundled[0].reported_size, licences)]
+    )
+
+
+def sources_table() -> str:
+    """Every published file: where it comes from, under which names, and its hash."""
+    head = ("File", "Hub repository", "Names there", "Published md5")
+    rows = [
+        (
+            f"`{file.name}`",
+            f"`{file.repo}`",
+            " and ".join(" or ".join(f"`{name}`" for name in names) for names in file.parts or (file.paths,)),
+            f"`{file.md5}`" if file.md5 else "none",
+        )
+        for file in _published()
+    ]
+    return _table(head, rows)
+
+
+def command_table(command: App) -> str:
+    """Arguments and flags of one command, one table per group of its help."""
+    groups: dict[str, list[Argument]] = {}
+    for argument in command.assemble_argument_collection():
+        if argument.show:
+            group = "Parameters" if argument.index is not None else _group(argument)
+            groups.setdefault(group, []).append(argument)
+    parts = []
+    for name, arguments in groups.items():
+        head = (
+            "Argument or flag" if name == "Parameters" else f"{name}: flag",
+            "Value",
+            "Default",
+            "What it does",
+        )
+        rows = [
+            (_flag(argument), _value(argument), _default(argument), _text(argument.parameter.help))
+            for argument in arguments
+        ]
+        parts.append(_table(head, rows))
+    return "\n\n".join(parts)
+
+
+def layers() -> str:
+    """The import layers of pyproject.toml, topmost first."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    found = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    lines = [re.sub(r"[()]", "", layer) for layer in found]
+    return "\n".join(("```text", *lines, "```"))
+
+
+def _commands(parent: App, prefix: str) -> dict[str, Callable[[], str]]:
+    found: dict[str, Callable[[], str]] = {}
+    for name in parent:
+        if name.startswith("-"):
+            continue
+        command, path = parent[name], f"{prefix} {name}"
+        nested = _commands(command, path)
+        found |= nested or {path: partial(command_table, command)}
+    return found
+
+
+def _published() -> list[WeightFile]:
+    return [file for file in FILES.values() if not file.is_bundled]
+
+
+def _file_names(files: Iterable[WeightFile]) -> str:
+    names = [f"`{file.name}`" for file in files if not file.is_bundled]
+    return ", ".join(names) or "inside the package"
+
+
+def _bytes(file: WeightFile) -> float:
+    """Of the download: exact where the table has it, else as reported."""
+    if file.is_bundled:
+        return 0.0
+    number, unit = file.reported_size.split()
+    return file.size_bytes or float(number) * _UNITS[unit]
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count else "none"
+
+
+def _group(argument: Argument) -> str:
+    """Heading under which the help shows a flag."""
+    (group,) = cast(tuple[Group], argument.parameter.group)
+    return group.name
+
+
+def _flag(argument: Argument) -> str:
+    is_many = argument.index is not None and typing.get_origin(argument.hint) is tuple
+    first = f"{argument.names[0]}..." if is_many else argument.names[0]
+    return ", ".join(f"`{name}`" for name in (first, *argument.names[1:]))
+
+
+def _value(argument: Argument) -> str:
+    choices = argument.get_choices()
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    kinds = _kinds(argument.hint)
+    if kinds == {bool}:
+        return ""
+    name = next(
+        word
+        for kind, word in ((Path, "path"), (int, "whole number"), (float, "number"), (str, "text"))
+        if kind in kinds
+    )
+    return f"{name}{_range(argument.field_info.hint)}"
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The plain types in a hint, without None."""
+    inner = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) else (hint,)
+    return {kind for kind in inner if kind not in (type(None), ...)}
+
+
+def _range(hint: Any) -> str:
+    limits = {type(limit): limit for limit in getattr(hint, "__metadata__", ())}
+    if MaxLen in limits:
+        return f", up to {limits[MaxLen].max_length} characters"
+    low = limits[Ge].ge if Ge in limits else limits[Gt].gt if Gt in limits else None
+    high = limits[Le].le if Le in limits else limits[Lt].lt - 1 if Lt in limits else None
+    return "" if low is None or high is None else f", {_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _default(argument: Argument) -> str:
+    value = argument.field_info.default
+    if argument.required:
+        return "required"
+    if isinstance(value, bool):
+        return ("on" if value else "off") if argument.negatives else ""
+    if value is None or value is argument.field_info.empty or value == "":
+        return ""
+    return f"`{_number(value) if isinstance(value, (int, float)) else value}`"
+
+
+def _text(text: str | None) -> str:
+    return (text or "").replace("|", r"\|")
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = tuple(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "variants": variants_table,
+    "files": files_table,
+    "sources": sources_table,
+    "layers": layers,
+    **_commands(app, "selva"),
+}
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")

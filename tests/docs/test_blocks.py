@@ -1,0 +1,86 @@
+"""Every command and every piece of code on the pages works, in the order in which the page shows them."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from selva_audio.cli.app import app, run
+from selva_audio.configs import VARIANTS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+KINDS = {"sh", "python", "text", "bibtex"}
+
+# These would reach the network, so that they are only parsed.
+ONLY_PARSED = ("selva models download",)
+# This one would install into the environment of the tests; `make demo` and CI do it for real.
+INSTALLS = ["python -m pip install -c constraints.txt ."]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_code_of_a_page_run(page, workplace, monkeypatch, capsys):
+    names: dict = {}
+    for kind, content in _blocks(page):
+        assert kind in KINDS, f"{page.name} has a block of kind {kind!r}, which nothing checks"
+        if kind == "sh":
+            for command in content.splitlines():
+                _run(command, monkeypatch, capsys)
+        elif kind == "python":
+            exec(compile(_on_demo(content), page.name, "exec"), names)
+
+
+def test_every_command_of_the_program_is_shown_on_a_page():
+    shown = "\n".join(content for page in PAGES for kind, content in _blocks(page) if kind == "sh")
+    commands = [name for name in app if not name.startswith("-") and name != "models"]
+    commands += [f"models {name}" for name in app["models"] if not name.startswith("-")]
+    assert [name for name in commands if f"selva {name}" not in shown] == []
+
+
+def _blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def _on_demo(text: str) -> str:
+    # Readers use small_16k. The demo variant runs through the same code, and needs no download.
+    return text.replace("small_16k", "demo_16k")
+
+
+def _run(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        # What the targets do is what CI does; here, that they exist and that make can read them.
+        assert subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True).returncode == 0
+    elif program == "export":
+        monkeypatch.setenv(*arguments[0].split("="))
+    elif command in INSTALLS:
+        assert (ROOT / "constraints.txt").is_file() and (ROOT / "pyproject.toml").is_file()
+    elif command.startswith(ONLY_PARSED):
+        app.parse_args(arguments, exit_on_error=False, print_error=False)
+        assert arguments[2] in VARIANTS
+    else:
+        assert program == "selva", f"nothing checks the command {command!r}"
+        _run_selva(arguments, command, capsys)
+
+
+def _run_selva(arguments: list[str], command: str, capsys: pytest.CaptureFixture) -> None:
+    arguments = [_on_demo(argument) if argument == "small_16k" else argument for argument in arguments]
+    if arguments[0] in ("generate", "features"):
+        if "--variant" not in arguments:
+            arguments += ["--variant", "demo_16k"]  # in place of the default, small_16k
+        elif "demo_16k" not in arguments:
+            arguments += ["--dry-run"]  # MMAudio variants have no toy inside the package
+    capsys.readouterr()
+    code = run(arguments)
+    said = capsys.readouterr()
+    assert code == 0, f"{command} -> {code}\n{said.err}"
+    for flag in ("-o", "--output"):
+        if flag in arguments and not {"--dry-run", "--takes"} & set(arguments):
+            assert Path(arguments[arguments.index(flag) + 1]).exists(), command
+    if arguments[0] == "demo":
+        named = {name for page in PAGES for name in re.findall(r"`(demo_out/[^`]+)`", page.read_text())}
+        assert "demo_out/demo.png" in named
+        assert {name for name in named if not Path(name).exists()} == set()

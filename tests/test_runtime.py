@@ -1,0 +1,85 @@
+import logging
+
+import pytest
+import torch
+
+from selva_audio.errors import InputError
+from selva_audio.runtime import RuntimePolicy, describe_devices, num_threads, set_num_threads
+
+
+def test_the_cpu_keeps_everything_in_place() -> None:
+    policy = RuntimePolicy.resolve("cpu", "fp32", "offload_to_cpu")
+    assert (policy.device, policy.home, policy.staged, policy.dtype) == ("cpu", "cpu", False, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("gpu", "fp32", "auto"), "Unknown device 'gpu'.*cuda"),
+        (("cuda:x", "fp32", "auto"), "Unknown device 'cuda:x'"),
+        (("cpu", "fp8", "auto"), r"Unknown precision 'fp8'\. Did you mean 'fp"),
+        (("cpu", "fp32", "keep"), "Unknown offload 'keep'"),
+        (("cuda:99", "fp32", "auto"), "no device 'cuda:99'. Use cpu"),
+    ],
+)
+def test_what_is_not_there_is_refused(arguments: tuple[str, str, str], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        RuntimePolicy.resolve(*arguments)
+
+
+def test_half_precision_on_a_cpu_becomes_single_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert RuntimePolicy.resolve("cpu", "fp16").precision == "fp32"
+    assert "fp16" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("precision", "part", "dtype"),
+    [
+        ("bf16", "generator", torch.bfloat16),
+        ("fp16", "generator", torch.float16),
+        ("fp16", "t5", torch.float32),
+        ("fp32", "t5", torch.float32),
+    ],
+)
+def test_a_part_gets_a_number_format_that_it_survives(precision: str, part: str, dtype: torch.dtype) -> None:
+    assert RuntimePolicy("cuda", precision).dtype_of(part) == dtype
+
+
+class Mover(torch.nn.Module):
+    """Notes where it was sent, since no second device is needed to see the order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moves: list[str] = []
+
+    def to(self, device: str) -> "Mover":  # type: ignore[override]
+        self.moves.append(device)
+        return self
+
+
+def test_a_staged_part_goes_home_even_after_an_error() -> None:
+    policy, part = RuntimePolicy("meta", "fp32", staged=True), Mover()
+    with pytest.raises(KeyError), policy.on_device(part):
+        assert part.moves == ["meta"]
+        raise KeyError
+    assert part.moves == ["meta", "cpu"]
+    assert policy.home == "cpu"
+
+
+def test_a_kept_part_is_not_moved() -> None:
+    part = Mover()
+    with RuntimePolicy("cpu", "fp32").on_device(part):
+        pass
+    assert part.moves == []
+
+
+def test_devices_are_described_with_the_cpu_first() -> None:
+    assert describe_devices()[0].startswith("cpu: ")
+
+
+def test_the_thread_count_is_set_and_read() -> None:
+    before = num_threads()
+    set_num_threads(before + 1)
+    assert num_threads() == before + 1
+    set_num_threads(before)
