@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from .configs import VARIANTS, ModelConfig
     from .errors import SelVAError
     from .features import VideoFeatures, load_features, save_features
+    from .media.audio import read_audio, write_audio
+    from .media.masks import Mask, load_mask, mask_from_array
     from .options import FeatureOptions, GenerateOptions, OutputOptions
     from .progress import Cancelled, Progress
     from .records import Audio, Frames, RunResult
-    from .tasks.generate import extract_features, generate, generate_for_video
+    from .tasks.generate import extract_features, generate, generate_for_video, run_video
 
 __version__ = "0.1.0"
 
@@ -39,6 +41,12 @@ _HOMES = {
     "load_features": "features",
     "load_model": "bundle",
     "save_features": "features",
+    "Mask": "media.masks",
+    "load_mask": "media.masks",
+    "mask_from_array": "media.masks",
+    "read_audio": "media.audio",
+    "write_audio": "media.audio",
+    "run_video": "tasks.generate",
 }
 
 __all__ = [
@@ -48,6 +56,7 @@ __all__ = [
     "FeatureOptions",
     "Frames",
     "GenerateOptions",
+    "Mask",
     "ModelConfig",
     "OutputOptions",
     "Progress",
@@ -59,8 +68,13 @@ __all__ = [
     "generate",
     "generate_for_video",
     "load_features",
+    "load_mask",
     "load_model",
+    "mask_from_array",
+    "read_audio",
+    "run_video",
     "save_features",
+    "write_audio",
 ]
 
 

@@ -271,7 +271,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_memory_is_flat_in_the_length() -> None:
     peaks = [
         int(subprocess.check_output([sys.executable, "-c", _PEAK, str(seconds)]).split()[-1])
-        for seconds in (20, 120)
+        for seconds in (20, 240)
     ]
-    # 100 more seconds hold 6.4 MB of samples, a few times over; their activations would be gigabytes.
-    assert peaks[1] - peaks[0] < 60_000, peaks
+    # kB. Runs differ by some 50 MB; the activations of 220 more seconds would be gigabytes.
+    assert peaks[1] - peaks[0] < 150_000, peaks

@@ -1,7 +1,9 @@
 """The ``selva`` command: parses, calls a task, presents. stdout is data, stderr is for people."""
 
+import io
 import os
 import sys
+from pathlib import Path
 
 from .interrupt import interruption
 
@@ -12,6 +14,10 @@ CANCELLED_MESSAGE = "Cancelled; nothing half-written was left."
 def main() -> None:
     """Console entry; never shows a traceback for what a user can cause."""
     interruption.watch()
+    report = sys.unraisablehook
+    # An interrupt that lands in a generator being closed is on its way already; see Interruption.check.
+    sys.unraisablehook = lambda ignored: None if interruption.arrived else report(ignored)
+    _prepare_streams()
     try:
         from .app import run
 
@@ -28,3 +34,12 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(CANCELLED)
     sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Make sure that something takes what is written, whatever the shell closed and the locale lacks."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -4,10 +4,12 @@ A command is imported when it is used, so that ``selva --help`` starts at once; 
 take longer than the rest.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 
 from .. import __version__
 from ..errors import SelVAError, os_error_sentence
@@ -44,12 +46,17 @@ def run(arguments: Sequence[str]) -> int:
     set_up_logging()
     try:
         result = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError as error:
-        say(f"Error: {usage_message(error)}")
+        say(f"Error: {usage_message(error, _command(arguments))}")
         return USAGE
     except SelVAError as error:
         say(f"Error: {error}")
         return USAGE
+    except BrokenPipeError:
+        # Who read our output has left, as `| head` does; nothing may be written to it any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
         say(f"Error: {os_error_sentence(error)}")
         return USAGE
@@ -58,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
 
         if not isinstance(error, ValidationError):
             raise
-        say(f"Error: {describe_usage(error)}")
+        say(f"Error: {describe_usage(error, _command(arguments))}")
         return USAGE
     except (KeyboardInterrupt, Cancelled):
         say(CANCELLED_MESSAGE)
@@ -66,19 +73,31 @@ def run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def usage_message(error: CycloptsError) -> str:
-    """One sentence for what cyclopts or a model refused."""
+def usage_message(error: CycloptsError, command: str) -> str:
+    """One sentence for what cyclopts or a model refused, and where the help is."""
     from pydantic import ValidationError
 
     cause = error.__cause__
     if isinstance(cause, ValidationError):
-        return describe_usage(cause)
-    return " ".join(str(error).split()) + " See `selva --help`."
+        return describe_usage(cause, command)
+    text = " ".join(str(error).split())
+    if isinstance(error, MissingArgumentError) and error.argument is not None and error.keyword is None:
+        text = f"{' or '.join(error.argument.names)} is missing."
+    return f"{text} See `{command} --help`."
 
 
-def describe_usage(error: "ValidationError") -> str:
-    """Sentences for a pydantic error, with option names as the command line spells them."""
+def describe_usage(error: "ValidationError", command: str) -> str:
+    """Sentences for a pydantic error, with options as the command line spells them."""
     from ..options import GenerateOptions
     from ..options.base import describe
 
-    return describe(GenerateOptions, error) + " See `selva --help`."
+    return f"{describe(GenerateOptions, error, spell=_flag)} See `{command} --help`."
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command that was meant, for a hint to its help."""
+    return " ".join(["selva", *[word for word in arguments[:1] if word in COMMANDS]])

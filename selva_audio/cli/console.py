@@ -1,4 +1,4 @@
-"""What the command line shows: one progress bar and messages on stderr, JSON on stdout."""
+"""What the command line shows: one progress bar and messages on stderr, results on stdout."""
 
 import contextlib
 import json
@@ -30,10 +30,18 @@ def say(message: str) -> None:
     stderr.print(message, markup=False, soft_wrap=True)
 
 
+def show(line: str) -> None:
+    """One line of a result that was asked for, such as a listing, on stdout."""
+    print(line)
+
+
 def print_json(value: Any) -> None:
-    """``value`` as JSON on stdout; paths become text."""
-    json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)
-    sys.stdout.write("\n")
+    """``value`` as JSON on stdout; paths become text.
+
+    In ASCII, so that it is whole and valid in every locale and for file names that are no text.
+    """
+    sys.stdout.write(json.dumps(value, indent=2, default=_plain) + "\n")
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .console import print_json, say
+from .console import print_json, show
 
 
 def doctor(
@@ -23,5 +23,5 @@ def doctor(
         return 0
     for finding in findings:
         advice = f"  ->  {finding.advice}" if finding.advice else ""
-        say(f"{finding.status:8} {finding.subject}: {finding.detail}{advice}")
+        show(f"{finding.status:8} {finding.subject}: {finding.detail}{advice}")
     return 0

@@ -14,7 +14,8 @@ from .settings import MODEL, SOUND, WRITE, ModelSettings, SoundSettings, WriteSe
 
 def generate(
     *videos: Annotated[
-        Path, Parameter(help="Videos, images, or folders of videos; none: sound from the prompt.")
+        Path,
+        Parameter(help="Videos, images, folders of videos, or feature files; none: sound from the prompt."),
     ],
     output: Annotated[
         Path,
@@ -81,5 +82,6 @@ def generate(
         # A lone input that cannot be used is bad input (exit 2), not some of several.
         raise SelVAError(failed[0].error)
     if len(jobs) > 1:
-        say(f"{len(results) - len(failed)} of {len(results)} done, {len(failed)} failed.")
+        word = "planned" if dry_run else "done"
+        say(f"{len(results) - len(failed)} of {len(results)} {word}, {len(failed)} failed.")
     return 1 if failed else 0

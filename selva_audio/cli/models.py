@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from .console import print_json, progress_bar, say
+from .console import print_json, progress_bar, say, show
 
 ModelsDir = Annotated[Path | None, Parameter(help="Folder with the weight files; looked at first.")]
 Json = Annotated[bool, Parameter(negative=(), help="Result as JSON on stdout.")]
@@ -26,11 +26,11 @@ def list_variants(*, models_dir: ModelsDir = None, json: Json = False) -> int:
         return 0
     for variant in variants:
         state = "complete" if variant.complete else f"get it with: {variant.command}"
-        say(f"{variant.variant} ({variant.family}, {variant.sample_rate} Hz): {state}")
+        show(f"{variant.variant} ({variant.family}, {variant.sample_rate} Hz): {state}")
         for file in variant.files:
             mark = "+" if file.path else "-"
-            say(f"  {mark} {file.name}: {file.role}, {file.size}; licence: {file.licence}")
-    say("Licences as their publishers report them; not legal advice.")
+            show(f"  {mark} {file.name}: {file.role}, {file.size}; licence: {file.licence}")
+    show("Licences as their publishers report them; not legal advice.")
     return 0
 
 
@@ -73,12 +73,13 @@ def verify(
 
     with progress_bar("Checking") as on_progress:
         files = verify_models(variant, models_dir=models_dir, on_progress=on_progress)
-    for file in files:
-        say(f"{file.status:9} {file.name}: {file.problem or file.path}")
-    if not files:
-        say("No weight files are here. `selva models where` shows the places looked at.")
     if json:
         print_json(_plain(files))
+    else:
+        for file in files:
+            show(f"{file.status:9} {file.name}: {file.problem or file.path}")
+    if not files:
+        say("No weight files are here. `selva models where` shows the places looked at.")
     return 1 if any(file.problem for file in files) else 0
 
 
@@ -98,9 +99,9 @@ def where(
         print_json(_plain(found))
         return 0
     for file in found:
-        say(f"{file.name}: {file.found or 'not found'}")
+        show(f"{file.name}: {file.found or 'not found'}")
         for place in file.places:
-            say(f"    {place}")
+            show(f"    {place}")
     return 0
 
 

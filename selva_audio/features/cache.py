@@ -23,7 +23,7 @@ _NOT_IN_KEY = {"cache_dir", "name", "negative_prompt"}
 
 def default_cache_dir() -> Path:
     """User cache folder for features."""
-    return user_cache_path("selva-audio") / "features"
+    return user_cache_path("selva-audio", appauthor=False) / "features"
 
 
 def source_digest(source: Path | Frames) -> str:

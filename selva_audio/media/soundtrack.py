@@ -135,19 +135,19 @@ def build_soundtrack(
     new = single_take(audio)
     notes: tuple[str, ...] = ()
     own: Audio | None = None
-    if options.audio != "replace":
+    if options.original_audio != "replace":
         own = read_audio_track(video) if video is not None else None
         if own is not None and own.waveform.shape[1] > 2 and video is not None:
             own = read_audio_track(video, layout="stereo")
         if own is None:
-            notes = (f"The video has no sound of its own, so audio={options.audio} means replace.",)
+            notes = (f"The video has no sound of its own to {options.original_audio}; the new one is alone.",)
     rate = codec.rate_for(max(audio.sample_rate, own.sample_rate if own is not None else 0), frame_seconds)
     length = codec.length_for(seconds, rate, frame_seconds)
     track = _placed(resample(new, audio.sample_rate, rate), round(audio_start * rate), length)
     if own is not None:
         kept = _placed(resample(own.waveform[0], own.sample_rate, rate), 0, length)
         kept = kept * 10 ** (options.original_gain_db / 20)
-        if options.audio == "duck":
+        if options.original_audio == "duck":
             kept = kept * duck_gain(track, rate, options.duck_db)
         channels = max(len(track), len(kept))
         track = _with_channels(track, channels) + _with_channels(kept, channels)

@@ -1,5 +1,6 @@
 """Base of the option models, and how their validation errors become sentences."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,11 +26,12 @@ class Options(BaseModel):
             raise InputError(describe(cls, error)) from None
 
 
-def describe(model: type[BaseModel], error: ValidationError) -> str:
-    """Sentences for a pydantic error: field, value, what is allowed."""
+def describe(model: type[BaseModel], error: ValidationError, *, spell: Callable[[str], str] = str) -> str:
+    """Sentences for a pydantic error: field, value, what is allowed; ``spell`` writes the names of fields."""
     sentences = []
     for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"]) or model.__name__
+        name = ".".join(str(part) for part in item["loc"])
+        name = spell(name) if name else model.__name__
         if item["type"] == "extra_forbidden":
             sentences.append(unknown_name("option", name, model.model_fields))
             continue

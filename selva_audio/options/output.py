@@ -10,7 +10,7 @@ from .base import Options
 class OutputOptions(Options):
     """How the sound is written or joined with the picture."""
 
-    audio: Literal["replace", "mix", "duck"] = Field(
+    original_audio: Literal["replace", "mix", "duck"] = Field(
         default="replace", description="Drop the video's own sound, keep it under the new one, or duck it."
     )
     original_gain_db: float = Field(
@@ -26,6 +26,6 @@ class OutputOptions(Options):
         default="aac", description="Sound in a video: AAC, or lossless (ALAC in mp4/mov, FLAC in mkv)."
     )
     bitrate_kbps: int = Field(default=192, ge=32, le=512, description="AAC bit rate in kbit/s.")
-    subtype: Literal["pcm16", "pcm24", "float32"] = Field(
+    sample_format: Literal["pcm16", "pcm24", "float32"] = Field(
         default="pcm24", description="Samples of a sound file; flac takes 16 or 24 bits."
     )

@@ -145,8 +145,9 @@ def draw_scene(
     rng = stream(split, seed, "scene")
     count = num_objects or min(limit, 1 + int(rng.choice(MAX_OBJECTS, p=_NUM_SHARES)))
     chosen = rng.permutation(sorted(set(materials)))[:count]
-    lanes = np.sort(rng.permutation(max(count, 2) if count < MAX_OBJECTS else MAX_OBJECTS)[:count])
-    width = 1 / (max(count, 2) if count < MAX_OBJECTS else MAX_OBJECTS)
+    num_lanes = max(count, 2)
+    lanes = np.sort(rng.permutation(num_lanes)[:count])
+    width = 1 / num_lanes
     objects = tuple(
         _draw_object(rng, MATERIALS[str(name)], lane * width, width, duration, variety)
         for name, lane in zip(chosen, lanes, strict=True)

@@ -9,7 +9,7 @@ from typing import Literal
 from ..bundle import SelVAModel
 from ..configs import TRAINED_DURATION, ModelConfig, get_config
 from ..errors import InputError, MissingFileError, SelVAError, os_error_sentence, unknown_name
-from ..features import check_without_video
+from ..features import check_without_video, load_features
 from ..flow.windows import plan_windows
 from ..media.audio import AUDIO_SUFFIXES
 from ..media.mux import VIDEO_SUFFIXES
@@ -17,7 +17,7 @@ from ..media.video import IMAGE_SUFFIXES, probe
 from ..options import FeatureOptions, GenerateOptions, LoadOptions, OutputOptions
 from ..progress import ProgressFn
 from ..synthesis import MIN_DURATION
-from .generate import check_output, run_video, take_paths
+from .generate import FEATURES_SUFFIX, check_output, run_video, take_paths
 from .models import where
 
 Status = Literal["done", "skipped", "failed", "planned"]
@@ -82,7 +82,9 @@ def _match(videos: Sequence[Path], output: Path, ending: str) -> list[Job]:
     if ending not in _ENDINGS:
         raise InputError(unknown_name("format", ending, _ENDINGS))
     if len(videos) == 1 and not videos[0].exists():
-        raise MissingFileError(f"There is no file or folder {videos[0]}. Check the path.")
+        raise MissingFileError(
+            f"There is no file or folder {videos[0]}. Check the path; a prompt goes in quotes behind -p."
+        )
     files = [file for video in videos for file in _expand(video)]
     into_folder = output.is_dir() or not output.suffix
     if not files:
@@ -185,6 +187,9 @@ def _planned_duration(video: Path | None, options: FeatureOptions, config: Model
     if video is None or video.suffix.lower() in IMAGE_SUFFIXES:
         check_without_video(config)
         return options.duration or TRAINED_DURATION
+    if video.suffix.lower() == FEATURES_SUFFIX:
+        covered = load_features(video).duration
+        return min(options.duration or covered, covered)
     end = probe(video, fps=options.fps).duration
     if options.start >= end:
         raise InputError(

@@ -1,5 +1,6 @@
 """The demo: a drawn clip, the sound of each of its two objects, and a picture of what came out."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,16 +38,17 @@ def run_demo(folder: str | Path, *, seed: int = 0, on_progress: ProgressFn = ign
     model = load_model("demo_16k", device="cpu", precision="fp32")
     rate = model.config.sample_rate
     videos, rows = [], []
-    for index, (name, impacts) in enumerate(scene.impacts.items()):
-        video = folder / f"{name.replace(' ', '_')}.mp4"
-        share = subtask(on_progress, index / len(scene.impacts), (index + 1) / len(scene.impacts))
-        features = FeatureOptions(prompt=name, cache_dir=folder / "cache")
-        run_video(model, clip, video, features, GenerateOptions(seed=seed), on_progress=share)
-        videos.append(video)
-        sound = read_audio_track(video)
-        assert sound is not None
-        rate = sound.sample_rate
-        rows.append((f"prompt: {name}", sound.waveform[0, 0], impacts.tolist()))
+    with tempfile.TemporaryDirectory() as cache:
+        for index, (name, impacts) in enumerate(scene.impacts.items()):
+            video = folder / f"{name.replace(' ', '_')}.mp4"
+            share = subtask(on_progress, index / len(scene.impacts), (index + 1) / len(scene.impacts))
+            features = FeatureOptions(prompt=name, cache_dir=Path(cache))
+            run_video(model, clip, video, features, GenerateOptions(seed=seed), on_progress=share)
+            videos.append(video)
+            sound = read_audio_track(video)
+            assert sound is not None
+            rate = sound.sample_rate
+            rows.append((f"prompt: {name}", sound.waveform[0, 0], impacts.tolist()))
     picture = folder / "demo.png"
     title = "Sound per prompt; dashed: impacts in the picture"
     save_figure(takes_figure(rows, rate, title=title), picture)

@@ -24,6 +24,7 @@ from ..features import (
     encode_video,
     encoder_id,
     features_without_video,
+    load_features,
     source_digest,
     source_name,
 )
@@ -38,10 +39,12 @@ from ..progress import ProgressFn, ignore_progress, subtask
 from ..records import Audio, Frames, RunResult
 from ..runtime import num_threads
 from ..synthesis import MIN_DURATION, decode_latents, encode_prompts, sample_latents
+from .ignored import ignored_settings
 from .recipe import build_recipe, recorded, same_run, short_recipe
 
 __all__ = ["extract_features", "generate", "generate_for_video", "load_model", "run_video"]
 
+FEATURES_SUFFIX = ".npz"
 MaskLike: TypeAlias = Mask | str | Path | np.ndarray | torch.Tensor
 
 logger = logging.getLogger(__name__)
@@ -233,7 +236,7 @@ def run_video(
 
     Args:
         model: bundle of ``load_model``.
-        video: path of a video or image; None for sound from the prompt alone.
+        video: path of a video, an image or a feature file (.npz); None for sound from the prompt alone.
         output: .wav or .flac for the sound, .mp4, .mov, .mkv or .webm for the video with it. Several takes
             become ``name_01``, ``name_02``, ...
         feature_options: prompt, range, mask strength, cache.
@@ -267,21 +270,30 @@ def run_video(
         return RunResult(tuple(paths), recipe, notes=("already done",))
 
     started = time.perf_counter()
-    features = extract_features(
-        model, source, feature_options, mask, on_progress=subtask(on_progress, 0, 0.35)
-    )
+    if source is not None and source.suffix.lower() == FEATURES_SUFFIX:
+        features, options = _stored(source, feature_options, options)
+    else:
+        features = extract_features(
+            model, source, feature_options, mask, on_progress=subtask(on_progress, 0, 0.35)
+        )
     extracted = time.perf_counter()
     audio = generate(model, features, options, on_progress=subtask(on_progress, 0.35, 0.95))
     generated = time.perf_counter()
     recipe |= {"duration": audio.duration}
-    notes = [*_shortened(feature_options, features), *audio.notes]
+    writes_video = output.suffix.lower() in VIDEO_SUFFIXES
+    notes = ignored_settings(
+        feature_options, options, output_options, has_mask=mask is not None, writes_video=writes_video
+    )
+    if not (options.prompt or features.prompt):
+        notes.append("No prompt was given, so no source was named: the sound is of whatever is likely.")
+    notes += [*_shortened(feature_options, features), *audio.notes]
     for take, path in enumerate(paths):
         on_take = subtask(on_progress, 0.95 + 0.05 * take / len(paths), 0.95 + 0.05 * (take + 1) / len(paths))
         single = Audio(audio.waveform[take : take + 1], audio.sample_rate)
         tags = {"comment": short_recipe(recipe, take)}
         with recorded(path, recipe | {"take": take}):
-            if path.suffix.lower() in AUDIO_SUFFIXES:
-                write_audio(path, single, subtype=output_options.subtype, tags=tags)
+            if not writes_video:
+                write_audio(path, single, subtype=output_options.sample_format, tags=tags)
                 continue
             assert source is not None
             muxed = mux(
@@ -300,6 +312,19 @@ def run_video(
         "write": time.perf_counter() - generated,
     }
     return RunResult(tuple(paths), recipe, seconds, tuple(notes))
+
+
+def _stored(
+    path: Path, wishes: FeatureOptions, options: GenerateOptions
+) -> tuple[VideoFeatures, GenerateOptions]:
+    """Features of a file, with the prompts and the duration asked for now in place of its own."""
+    features = load_features(path)
+    features = replace(
+        features,
+        prompt=wishes.prompt or features.prompt,
+        negative_prompt=wishes.negative_prompt or features.negative_prompt,
+    )
+    return features, options.model_copy(update={"duration": options.duration or wishes.duration})
 
 
 def _source(video: str | Path | Frames) -> Path | Frames:
@@ -337,7 +362,7 @@ def check_output(output: Path, source: Path | None, mask: Path | None = None) ->
             f"The output {output.name!r} has the ending {suffix or 'none'!r}. Use .wav or .flac for the "
             "sound alone, or .mp4, .mov, .mkv or .webm for the video with it."
         )
-    is_still = source is None or source.suffix.lower() in IMAGE_SUFFIXES
+    is_still = source is None or source.suffix.lower() in IMAGE_SUFFIXES | {FEATURES_SUFFIX}
     if suffix in VIDEO_SUFFIXES and is_still:
         raise InputError(f"There is no video to put into {output.name}. Write .wav or .flac instead.")
     if output.is_dir():

@@ -68,9 +68,9 @@ def load_component(
         component: one of ``COMPONENTS``; of an "mmaudio" variant, "video_encoder" is the plain Synchformer.
         variant: key of ``VARIANTS``, or a configuration of your own.
         state_dict: names to tensors; an outer ``generator`` key is opened.
-        tokenizer: of "clip" and "t5" only: a callable from prompts to ids; for T5 also a tokenizer file, its
-            folder or a ``tokenizers.Tokenizer``. By default CLIP's comes with this package, and T5's is looked
-            for at the first prompt.
+        tokenizer: of "clip" and "t5" only: a callable from prompts to ids; for T5 also a tokenizer file,
+            its folder or a ``tokenizers.Tokenizer``. By default CLIP's comes with this package, and T5's is
+            looked for at the first prompt.
         image_tower: False leaves CLIP's image weights out. A file without them gives the text tower alone.
 
     Raises:

@@ -37,16 +37,16 @@ def test_replay_without_a_recipe_is_exit_two(selva, tmp_path: Path) -> None:
 def test_doctor_reports_as_text_and_as_json(selva, tmp_path: Path) -> None:
     text = selva("doctor", "--models-dir", tmp_path)
     data = selva("doctor", "--models-dir", tmp_path, "--json")
-    assert (text.code, text.out, data.code) == (0, "", 0)
-    assert "selva models download small_16k" in text.err
+    assert (text.code, text.err, data.code) == (0, "", 0)
+    assert "selva models download small_16k" in text.out
     assert {"torch", "small_16k"} <= {finding["subject"] for finding in data.json}
 
 
 def test_models_list_shows_every_variant_with_licences(selva, tmp_path: Path) -> None:
     text = selva("models", "list", "--models-dir", tmp_path)
     data = selva("models", "list", "--models-dir", tmp_path, "--json")
-    assert all(variant in text.err for variant in VARIANTS)
-    assert "not legal advice" in text.err
+    assert all(variant in text.out for variant in VARIANTS)
+    assert "not legal advice" in text.out
     assert [each["variant"] for each in data.json] == list(VARIANTS)
 
 

@@ -46,7 +46,7 @@ def test_messages_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_paths_become_text_and_other_objects_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_json({"path": Path("a/b"), "text": "ü"})
-    assert capsys.readouterr().out == '{\n  "path": "a/b",\n  "text": "ü"\n}\n'
+    assert capsys.readouterr().out == '{\n  "path": "a/b",\n  "text": "\\u00fc"\n}\n'
     with pytest.raises(TypeError, match="set is not JSON"):
         console.print_json({"x": set()})
 

@@ -52,7 +52,7 @@ def test_both_spellings_of_a_flag_work(generate, clip: Path, tmp_path: Path, fla
 def test_flags_reach_the_recipe(generate, clip: Path, tmp_path: Path) -> None:
     flags = "--prompt dog --negative-prompt wind --seed 9 --takes 2 --solver heun --loudness peak "
     flags += "--target-lufs -20 --true-peak-ceiling -3 --start 0.1 --duration 0.8 --mask-strength 0.5 "
-    flags += "--no-mask-clip --clip-conditioning off --subtype pcm16"
+    flags += "--no-mask-clip --clip-conditioning off --sample-format pcm16"
     assert generate(clip, "-o", tmp_path / "x.wav", *flags.split()).code == 0
     recipe = read_recipe(tmp_path / "x_02.wav")
     made, seen = recipe["generate"], recipe["features"]
@@ -66,7 +66,7 @@ def test_flags_reach_the_recipe(generate, clip: Path, tmp_path: Path) -> None:
     assert (made["seed"], made["takes"], made["solver"], made["loudness"]) == (9, 2, "heun", "peak")
     assert (made["target_lufs"], made["true_peak_ceiling"]) == (-20, -3)
     assert made["clip_conditioning"] == seen["clip_conditioning"] == "off"
-    assert recipe["output"]["subtype"] == "pcm16"
+    assert recipe["output"]["sample_format"] == "pcm16"
 
 
 def test_a_mask_file_is_used(generate, clip: Path, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def _burst() -> Audio:
 def test_own_sound_is_replaced_mixed_or_ducked(tmp_path: Path, clip_with_sound: Path) -> None:
     levels = {}
     for mode in ("replace", "mix", "duck"):
-        options = OutputOptions(audio=mode, original_gain_db=-6.0, duck_db=12.0)
+        options = OutputOptions(original_audio=mode, original_gain_db=-6.0, duck_db=12.0)
         notes = mux(clip_with_sound, _burst(), tmp_path / f"{mode}.mp4", options)
         assert notes == ()
         sound = read_audio_track(tmp_path / f"{mode}.mp4")
@@ -171,13 +171,13 @@ def test_own_sound_is_replaced_mixed_or_ducked(tmp_path: Path, clip_with_sound: 
 
 
 def test_keeping_the_sound_of_a_silent_video_is_said(tmp_path: Path, clip: Path) -> None:
-    notes = mux(clip, _burst(), tmp_path / "a.mp4", OutputOptions(audio="mix"))
+    notes = mux(clip, _burst(), tmp_path / "a.mp4", OutputOptions(original_audio="mix"))
     assert "no sound of its own" in notes[0]
 
 
 def test_a_mix_that_would_clip_is_turned_down(tmp_path: Path, clip_with_sound: Path) -> None:
     notes = mux(
-        clip_with_sound, _burst(), tmp_path / "a.mp4", OutputOptions(audio="mix", original_gain_db=20)
+        clip_with_sound, _burst(), tmp_path / "a.mp4", OutputOptions(original_audio="mix", original_gain_db=20)
     )
     assert "turned down" in notes[0]
 

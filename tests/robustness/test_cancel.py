@@ -200,18 +200,19 @@ def interrupt_the_run(number, frame):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", range(3))
 def test_no_moment_is_a_bad_one(bench, video, toy, interruptible, seed):
     """Interrupts at random moments, some of them twice in a row as impatient users do."""
     rng = random.Random(seed)
     # Interrupted imports are another matter: shown below, in processes of their own.
-    assert bench.run("generate", video, "-o", bench.out / "x.mp4", "--audio", "mix", *toy).code == 0
+    assert bench.run("generate", video, "-o", bench.out / "x.mp4", "--original-audio", "mix", *toy).code == 0
     seconds = 1.0
     for round_ in range(40):
         for path in bench.out.iterdir():
             path.unlink()
         target = bench.out / f"{round_}{rng.choice(['.wav', '.mp4', '.mkv', '.flac'])}"
-        command = ("generate", video, "-o", target, "-p", f"dog {round_}", "--audio", "mix", *toy)
+        command = ("generate", video, "-o", target, "-p", f"dog {round_}", "--original-audio", "mix", *toy)
         over = threading.Event()
         delay, again = rng.uniform(0, 1.1 * seconds), rng.choice([None, 0.001, 0.01])
 

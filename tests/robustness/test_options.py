@@ -29,7 +29,7 @@ def test_a_number_that_is_none_or_out_of_range_is_refused(bench, video, toy, nam
         outcome = bench.run(
             "generate", video, "-o", bench.out / "x.wav", "-p", "dog", *toy[:-1], f"{option}={value}"
         )
-        sentence = outcome.check_refused(name, "See `selva --help`")
+        sentence = outcome.check_refused(option, "See `selva generate --help`")
         assert len(sentence) < 300
     assert bench.listing() == before
 

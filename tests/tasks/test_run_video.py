@@ -58,13 +58,13 @@ def test_start_puts_the_sound_at_its_place_in_the_video(demo_model, clip, tmp_pa
 @pytest.mark.parametrize(
     ("base", "changed", "ending"),
     [
-        ({}, {"audio": "mix"}, ".mp4"),
-        ({"audio": "mix"}, {"audio": "duck"}, ".mp4"),
-        ({"audio": "mix"}, {"original_gain_db": -20.0}, ".mp4"),
-        ({"audio": "duck"}, {"duck_db": 40.0}, ".mp4"),
+        ({}, {"original_audio": "mix"}, ".mp4"),
+        ({"original_audio": "mix"}, {"original_audio": "duck"}, ".mp4"),
+        ({"original_audio": "mix"}, {"original_gain_db": -20.0}, ".mp4"),
+        ({"original_audio": "duck"}, {"duck_db": 40.0}, ".mp4"),
         ({}, {"codec": "lossless"}, ".mp4"),
         ({}, {"bitrate_kbps": 64}, ".mp4"),
-        ({}, {"subtype": "pcm16"}, ".wav"),
+        ({}, {"sample_format": "pcm16"}, ".wav"),
     ],
     ids=str,
 )
@@ -107,9 +107,9 @@ def test_a_run_that_was_done_is_skipped_and_a_changed_one_is_not(demo_model, cli
     assert again(options=GenerateOptions(steps=2))
     assert again(features=FeatureOptions(prompt="cat"))
     assert not again(features=FeatureOptions(prompt="cat", cache_dir=tmp_path / "elsewhere"), options=QUICK)
-    assert again(output_options=OutputOptions(subtype="pcm16"), features=FeatureOptions(prompt="cat"))
+    assert again(output_options=OutputOptions(sample_format="pcm16"), features=FeatureOptions(prompt="cat"))
     output.unlink()
-    assert again(output_options=OutputOptions(subtype="pcm16"), features=FeatureOptions(prompt="cat"))
+    assert again(output_options=OutputOptions(sample_format="pcm16"), features=FeatureOptions(prompt="cat"))
 
 
 def test_other_weights_are_another_run(demo_model, clip, tmp_path) -> None:
