@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from .options import FeatureOptions, GenerateOptions, OutputOptions
     from .progress import Cancelled, Progress
     from .records import Audio, Frames, RunResult
-    from .tasks.generate import extract_features, generate, generate_for_video, run_video
+    from .tasks.generate import extract_features, generate
+    from .tasks.run import generate_for_video, run_video
 
 __version__ = "0.1.0"
 
@@ -37,7 +38,7 @@ _HOMES = {
     "VideoFeatures": "features",
     "extract_features": "tasks.generate",
     "generate": "tasks.generate",
-    "generate_for_video": "tasks.generate",
+    "generate_for_video": "tasks.run",
     "load_features": "features",
     "load_model": "bundle",
     "save_features": "features",
@@ -46,7 +47,7 @@ _HOMES = {
     "mask_from_array": "media.masks",
     "read_audio": "media.audio",
     "write_audio": "media.audio",
-    "run_video": "tasks.generate",
+    "run_video": "tasks.run",
 }
 
 __all__ = [

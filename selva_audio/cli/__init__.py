@@ -3,7 +3,6 @@
 import io
 import os
 import sys
-from pathlib import Path
 
 from .interrupt import interruption
 
@@ -40,6 +39,6 @@ def _prepare_streams() -> None:
     """Make sure that something takes what is written, whatever the shell closed and the locale lacks."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open to the end)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

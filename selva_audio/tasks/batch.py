@@ -17,8 +17,8 @@ from ..media.video import IMAGE_SUFFIXES, probe
 from ..options import FeatureOptions, GenerateOptions, LoadOptions, OutputOptions
 from ..progress import ProgressFn
 from ..synthesis import MIN_DURATION
-from .generate import FEATURES_SUFFIX, check_output, run_video, take_paths
 from .models import where
+from .run import FEATURES_SUFFIX, check_output, run_video, take_paths
 
 Status = Literal["done", "skipped", "failed", "planned"]
 _ENDINGS = ("video", *(suffix.removeprefix(".") for suffix in sorted(AUDIO_SUFFIXES | VIDEO_SUFFIXES)))
@@ -202,7 +202,9 @@ def _expand(video: Path) -> list[Path]:
     if not video.is_dir():
         return [video]
     known = VIDEO_SUFFIXES | _OTHER_VIDEO_SUFFIXES
-    files = [file for file in sorted(video.iterdir()) if file.suffix.lower() in known and file.is_file()]
+    # Hidden files are parts of killed runs and other systems' resource forks.
+    names = (file for file in sorted(video.iterdir()) if not file.name.startswith("."))
+    files = [file for file in names if file.suffix.lower() in known and file.is_file()]
     if not files:
         raise MissingFileError(f"The folder {video} holds no video ({', '.join(sorted(known))}).")
     return files

@@ -11,7 +11,8 @@ from ..options import FeatureOptions, GenerateOptions
 from ..plots import save_figure, takes_figure
 from ..progress import ProgressFn, ignore_progress, subtask
 from ..scenes import bouncing_balls
-from .generate import PLACEHOLDER_WARNING, run_video
+from .generate import PLACEHOLDER_WARNING
+from .run import run_video
 
 _DURATION = 4.0
 

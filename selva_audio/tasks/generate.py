@@ -1,16 +1,13 @@
-"""The main job: a video and a sentence in, its sound out.
+"""The two halves of the main job: a video to features, features to sound.
 
-``extract_features`` and ``generate`` are its two halves; ``run_video`` is both with the files around
-them and a full account of the run, ``generate_for_video`` the same in one line.
+``tasks.run`` is both with the files around them.
 """
 
 import logging
 import os
-import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -24,27 +21,20 @@ from ..features import (
     encode_video,
     encoder_id,
     features_without_video,
-    load_features,
     source_digest,
     source_name,
 )
-from ..files import file_digest, safe_name
-from ..media.audio import AUDIO_SUFFIXES, write_audio
+from ..files import safe_name
 from ..media.loudness import normalize
 from ..media.masks import Mask, load_mask, mask_from_array
-from ..media.mux import VIDEO_SUFFIXES, check_picture_fits, mux
-from ..media.video import IMAGE_SUFFIXES
-from ..options import FeatureOptions, GenerateOptions, OutputOptions
+from ..options import FeatureOptions, GenerateOptions
 from ..progress import ProgressFn, ignore_progress, subtask
-from ..records import Audio, Frames, RunResult
+from ..records import Audio, Frames
 from ..runtime import num_threads
 from ..synthesis import MIN_DURATION, decode_latents, encode_prompts, sample_latents
-from .ignored import ignored_settings
-from .recipe import build_recipe, recorded, same_run, short_recipe
 
-__all__ = ["extract_features", "generate", "generate_for_video", "load_model", "run_video"]
+__all__ = ["extract_features", "extract_numbered", "generate", "load_model"]
 
-FEATURES_SUFFIX = ".npz"
 MaskLike: TypeAlias = Mask | str | Path | np.ndarray | torch.Tensor
 
 logger = logging.getLogger(__name__)
@@ -86,7 +76,7 @@ def extract_features(
         if mask is not None:
             raise InputError("A mask was given, but there is no video to apply it to. Leave it out.")
         return features_without_video(model, options)
-    source, mask = _source(video), _mask(mask)
+    source, mask = _source(video), as_mask(mask)
     cache = FeatureCache(options.cache_dir)
     config = model.config
     # Sums depend on device and thread count: features of another machine state would break "same recipe,
@@ -134,7 +124,7 @@ def extract_numbered(
     if video is None:
         raise InputError(f"Features named {options.name!r} need a video.")
     safe_name(options.name)
-    features = encode_video(model, _source(video), options, _mask(mask), on_progress=on_progress)
+    features = encode_video(model, _source(video), options, as_mask(mask), on_progress=on_progress)
     return FeatureCache(options.cache_dir).put_numbered(options.name, features), features
 
 
@@ -195,197 +185,26 @@ def generate(
     return Audio(torch.stack(takes), rate, notes=tuple(notes))
 
 
-def generate_for_video(
-    model: SelVAModel,
-    video: str | Path,
-    output: str | Path,
-    feature_options: FeatureOptions | None = None,
-    options: GenerateOptions | None = None,
-    *,
-    output_options: OutputOptions | None = None,
-    mask: MaskLike | None = None,
-    on_progress: ProgressFn = ignore_progress,
-) -> Path:
-    """The whole main job; returns the first file written. See ``run_video``."""
-    result = run_video(
-        model,
-        video,
-        output,
-        feature_options,
-        options,
-        output_options=output_options,
-        mask=mask,
-        on_progress=on_progress,
-    )
-    return result.outputs[0]
-
-
-def run_video(
-    model: SelVAModel,
-    video: str | Path | None,
-    output: str | Path,
-    feature_options: FeatureOptions | None = None,
-    options: GenerateOptions | None = None,
-    *,
-    output_options: OutputOptions | None = None,
-    mask: MaskLike | None = None,
-    skip_done: bool = False,
-    on_progress: ProgressFn = ignore_progress,
-) -> RunResult:
-    """Generate the sound of one video and write it, with its recipe beside it.
-
-    Args:
-        model: bundle of ``load_model``.
-        video: path of a video, an image or a feature file (.npz); None for sound from the prompt alone.
-        output: .wav or .flac for the sound, .mp4, .mov, .mkv or .webm for the video with it. Several takes
-            become ``name_01``, ``name_02``, ...
-        feature_options: prompt, range, mask strength, cache.
-        options: seed, steps, guidance, takes, level.
-        output_options: what happens to the original sound, and coding.
-        mask: 1 where the sounding source is; see ``extract_features``.
-        skip_done: write nothing where the output already has this very recipe.
-        on_progress: one bar over all stages.
-
-    Raises:
-        SelVAError: any of its kinds; nothing is left half-written.
-    """
-    feature_options = feature_options or FeatureOptions()
-    options = options or GenerateOptions()
-    output_options = output_options or OutputOptions()
-    output = Path(output)
-    paths = take_paths(output, options.takes)
-    source = _existing(Path(video)) if video is not None else None
-    mask = _existing(Path(mask)) if isinstance(mask, (str, Path)) else _mask(mask)
-    for path in paths:
-        check_output(path, source, mask if isinstance(mask, Path) else None)
-    recipe = build_recipe(
-        model,
-        source=_account(source),
-        mask=_account(mask),
-        features=feature_options,
-        options=options,
-        output=output_options,
-    )
-    if skip_done and all(same_run(path, recipe) for path in paths):
-        return RunResult(tuple(paths), recipe, notes=("already done",))
-
-    started = time.perf_counter()
-    if source is not None and source.suffix.lower() == FEATURES_SUFFIX:
-        features, options = _stored(source, feature_options, options)
-    else:
-        features = extract_features(
-            model, source, feature_options, mask, on_progress=subtask(on_progress, 0, 0.35)
-        )
-    extracted = time.perf_counter()
-    audio = generate(model, features, options, on_progress=subtask(on_progress, 0.35, 0.95))
-    generated = time.perf_counter()
-    recipe |= {"duration": audio.duration}
-    writes_video = output.suffix.lower() in VIDEO_SUFFIXES
-    notes = ignored_settings(
-        feature_options, options, output_options, has_mask=mask is not None, writes_video=writes_video
-    )
-    if not (options.prompt or features.prompt):
-        notes.append("No prompt was given, so no source was named: the sound is of whatever is likely.")
-    notes += [*_shortened(feature_options, features), *audio.notes]
-    for take, path in enumerate(paths):
-        on_take = subtask(on_progress, 0.95 + 0.05 * take / len(paths), 0.95 + 0.05 * (take + 1) / len(paths))
-        single = Audio(audio.waveform[take : take + 1], audio.sample_rate)
-        tags = {"comment": short_recipe(recipe, take)}
-        with recorded(path, recipe | {"take": take}):
-            if not writes_video:
-                write_audio(path, single, subtype=output_options.sample_format, tags=tags)
-                continue
-            assert source is not None
-            muxed = mux(
-                source,
-                single,
-                path,
-                output_options,
-                audio_start=feature_options.start,
-                tags=tags,
-                on_progress=on_take,
-            )
-            notes += [note for note in muxed if note not in notes]
-    seconds = {
-        "features": extracted - started,
-        "generate": generated - extracted,
-        "write": time.perf_counter() - generated,
-    }
-    return RunResult(tuple(paths), recipe, seconds, tuple(notes))
-
-
-def _stored(
-    path: Path, wishes: FeatureOptions, options: GenerateOptions
-) -> tuple[VideoFeatures, GenerateOptions]:
-    """Features of a file, with the prompts and the duration asked for now in place of its own."""
-    features = load_features(path)
-    features = replace(
-        features,
-        prompt=wishes.prompt or features.prompt,
-        negative_prompt=wishes.negative_prompt or features.negative_prompt,
-    )
-    return features, options.model_copy(update={"duration": options.duration or wishes.duration})
-
-
 def _source(video: str | Path | Frames) -> Path | Frames:
     if isinstance(video, Frames):
         # Pictures with an alpha channel are used as if they were opaque.
         return Frames(video.pixels[..., :3], video.times)
-    return _existing(Path(video))
+    return existing_file(Path(video))
 
 
-def _mask(mask: MaskLike | None) -> Mask | None:
+def as_mask(mask: MaskLike | None) -> Mask | None:
+    """A mask from whatever users give: a path, an array, a ``Mask``."""
     if mask is None or isinstance(mask, Mask):
         return mask
-    return load_mask(_existing(Path(mask))) if isinstance(mask, (str, Path)) else mask_from_array(mask)
+    return load_mask(existing_file(Path(mask))) if isinstance(mask, (str, Path)) else mask_from_array(mask)
 
 
-def take_paths(output: Path, takes: int) -> list[Path]:
-    """Files of a run: ``output`` itself, or ``name_01``, ``name_02``, ... for several takes."""
-    if takes == 1:
-        return [output]
-    return [output.with_stem(f"{output.stem}_{take + 1:02d}") for take in range(takes)]
-
-
-def check_output(output: Path, source: Path | None, mask: Path | None = None) -> None:
-    """Refuse, before any work, an output that cannot or must not be written.
+def existing_file(path: Path) -> Path:
+    """``path`` itself, if it is a file that can be read.
 
     Raises:
-        InputError: an unknown ending, a picture that is not there or that the container cannot hold, or
-            the output is an input.
-        MediaError: the video whose picture is to be kept cannot be read.
-        OutputError: its folder cannot be made.
+        MissingFileError, InputError: there is none, or it is something else.
     """
-    suffix = output.suffix.lower()
-    if suffix not in AUDIO_SUFFIXES | VIDEO_SUFFIXES:
-        raise InputError(
-            f"The output {output.name!r} has the ending {suffix or 'none'!r}. Use .wav or .flac for the "
-            "sound alone, or .mp4, .mov, .mkv or .webm for the video with it."
-        )
-    is_still = source is None or source.suffix.lower() in IMAGE_SUFFIXES | {FEATURES_SUFFIX}
-    if suffix in VIDEO_SUFFIXES and is_still:
-        raise InputError(f"There is no video to put into {output.name}. Write .wav or .flac instead.")
-    if output.is_dir():
-        raise OutputError(f"{output} is a folder. Give the path of a file to write.")
-    for given in (source, mask):
-        if given is not None and output.exists() and output.samefile(given):
-            raise InputError(f"{output} is an input itself. Choose another output; inputs are never changed.")
-    parent = next(folder for folder in output.absolute().parents if folder.exists())
-    if not parent.is_dir():
-        raise OutputError(
-            f"{output} cannot be written, because {parent} is a file. Choose an output below a folder."
-        )
-    if suffix in VIDEO_SUFFIXES:
-        assert source is not None
-        check_picture_fits(source, output)
-    if not os.access(parent, os.W_OK):
-        raise OutputError(
-            f"{output} cannot be written, because this user may not write into {parent}. "
-            "Choose another folder."
-        )
-
-
-def _existing(path: Path) -> Path:
     if not path.exists():
         raise MissingFileError(f"There is no file {path}. Check the path.")
     if not path.is_file() or not os.access(path, os.R_OK):
@@ -416,21 +235,3 @@ def _duration(features: VideoFeatures, options: GenerateOptions) -> tuple[float,
             "was held that long, and the sound cut to the clip."
         )
     return wanted, notes
-
-
-def _shortened(options: FeatureOptions, features: VideoFeatures) -> list[str]:
-    if options.duration <= features.duration + 1e-3:
-        return []
-    return [
-        f"The video ends {features.duration:.2f} s after the start, so the sound is that long, "
-        f"not {options.duration:g} s."
-    ]
-
-
-def _account(item: Path | Mask | None) -> Mapping[str, Any] | None:
-    """How a recipe names an input: where it was, and a digest of its content."""
-    if item is None:
-        return None
-    if isinstance(item, Path):
-        return {"path": str(item.resolve()), "sha256": file_digest(item)}
-    return {"path": "", "sha256": item.digest()}

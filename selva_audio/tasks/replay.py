@@ -11,8 +11,8 @@ from ..options import FeatureOptions, GenerateOptions, OutputOptions
 from ..progress import ProgressFn, ignore_progress, subtask
 from ..records import RunResult
 from ..runtime import num_threads, set_num_threads
-from .generate import run_video
 from .recipe import read_recipe
+from .run import run_video
 
 logger = logging.getLogger(__name__)
 

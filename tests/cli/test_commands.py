@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -68,9 +67,3 @@ def test_a_download_without_a_network_is_exit_two(
     result = selva("models", "download", "small_16k", "--models-dir", tmp_path)
     assert result.code == 2
     assert "offline" in result.err
-
-
-def test_json_keeps_its_letters(selva, tmp_path: Path) -> None:
-    result = selva("doctor", "--models-dir", tmp_path / "grün", "--json")
-    assert json.loads(result.out)
-    assert "\\u" not in result.out

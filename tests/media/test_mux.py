@@ -177,7 +177,10 @@ def test_keeping_the_sound_of_a_silent_video_is_said(tmp_path: Path, clip: Path)
 
 def test_a_mix_that_would_clip_is_turned_down(tmp_path: Path, clip_with_sound: Path) -> None:
     notes = mux(
-        clip_with_sound, _burst(), tmp_path / "a.mp4", OutputOptions(original_audio="mix", original_gain_db=20)
+        clip_with_sound,
+        _burst(),
+        tmp_path / "a.mp4",
+        OutputOptions(original_audio="mix", original_gain_db=20),
     )
     assert "turned down" in notes[0]
 

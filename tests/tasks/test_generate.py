@@ -11,7 +11,8 @@ from selva_audio.features import VideoFeatures, load_features
 from selva_audio.media.loudness import lufs, peak_dbfs, rms_dbfs, true_peak_dbtp
 from selva_audio.media.masks import mask_from_array
 from selva_audio.options import FeatureOptions, GenerateOptions
-from selva_audio.tasks.generate import extract_features, generate, generate_for_video
+from selva_audio.tasks.generate import extract_features, generate
+from selva_audio.tasks.run import generate_for_video
 
 QUICK = GenerateOptions(steps=1)
 DOG = FeatureOptions(prompt="dog")

@@ -10,7 +10,8 @@ from selva_audio.configs import num_segments
 from selva_audio.media.audio import read_audio_track
 from selva_audio.media.video import stream_frames
 from selva_audio.options import FeatureOptions, GenerateOptions
-from selva_audio.tasks.generate import extract_features, generate, run_video
+from selva_audio.tasks.generate import extract_features, generate
+from selva_audio.tasks.run import run_video
 
 QUICK = GenerateOptions(steps=1)
 DOG = FeatureOptions(prompt="dog")

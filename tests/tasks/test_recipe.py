@@ -9,8 +9,8 @@ from selva_audio.errors import InputError, MissingFileError
 from selva_audio.files import file_digest
 from selva_audio.media.container import read_tags
 from selva_audio.options import FeatureOptions, GenerateOptions, OutputOptions
-from selva_audio.tasks.generate import run_video
 from selva_audio.tasks.recipe import FORMAT, read_recipe, same_run, sidecar_path, write_sidecar
+from selva_audio.tasks.run import run_video
 
 
 @pytest.fixture(scope="module")

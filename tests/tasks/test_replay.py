@@ -12,9 +12,9 @@ from selva_audio.errors import InputError, MissingFileError
 from selva_audio.media.masks import mask_from_array
 from selva_audio.options import FeatureOptions, GenerateOptions
 from selva_audio.runtime import num_threads
-from selva_audio.tasks.generate import run_video
 from selva_audio.tasks.recipe import read_recipe, write_sidecar
 from selva_audio.tasks.replay import replay
+from selva_audio.tasks.run import run_video
 
 DOG = FeatureOptions(prompt="dog")
 QUICK = GenerateOptions(steps=2, seed=11)

@@ -14,7 +14,8 @@ from selva_audio.media.loudness import rms_dbfs
 from selva_audio.media.masks import mask_from_array
 from selva_audio.options import FeatureOptions, GenerateOptions, OutputOptions
 from selva_audio.progress import Cancelled, Progress
-from selva_audio.tasks.generate import extract_features, generate_for_video, run_video
+from selva_audio.tasks.generate import extract_features
+from selva_audio.tasks.run import generate_for_video, run_video
 
 QUICK = GenerateOptions(steps=1)
 DOG = FeatureOptions(prompt="dog")
