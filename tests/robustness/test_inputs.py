@@ -1,7 +1,10 @@
 """What is not a usable video, picture or mask: one sentence each, and nothing left behind."""
 
+import io
 import os
+import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import av
@@ -128,7 +131,7 @@ def test_a_small_file_that_expands_to_gigabytes_is_refused(bench, toy, size, fra
 
 def test_a_picture_of_absurd_size_is_refused(bench, toy, video):
     path = bench.write("huge.png", hostile.huge_png(30_000))
-    refuse(bench, bench.write("huge.mp4", path.read_bytes()), "67 million pixels", toy=toy)
+    refuse(bench, bench.write("huge.mp4", path.read_bytes()), "huge.mp4", toy=toy)
     refuse(bench, video, "huge.png", "67 million pixels", toy=toy, mask=path)
 
 
@@ -171,3 +174,60 @@ def test_what_is_no_mask_is_refused(bench, toy, video, name, content, words):
 def test_a_device_and_a_folder_are_no_masks(bench, toy, video):
     for place in ("/dev/null", bench.out):
         refuse(bench, video, "is not a file that can be read", toy=toy, mask=place)
+
+
+def zipped(**members):
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return memory.getvalue()
+
+
+def array_file(shape, dtype="<f4", body=b""):
+    """An .npy file that claims ``shape`` and holds ``body``."""
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + body
+
+
+CLIP = array_file((1, 0, 64))
+FEATURES = {
+    "empty": b"",
+    "text": b"sync_features",
+    "page": b"<html></html>",
+    "no arrays": zipped(prompt=array_file((), "<U3", "dog".encode("utf-32-le"))),
+    "clip alone": zipped(clip_features=CLIP),
+    "terabytes claimed": zipped(clip_features=CLIP, sync_features=array_file((1, 8, 10**12))),
+    "cut": zipped(clip_features=CLIP, sync_features=array_file((1, 16, 96), body=bytes(6144)))[:-90],
+    "body missing": zipped(clip_features=CLIP, sync_features=array_file((1, 16, 96))),
+    "objects": zipped(clip_features=CLIP, sync_features=array_file((1,), "|O", pickle.dumps([print]))),
+    "words": zipped(clip_features=CLIP, sync_features=array_file((1, 8), "<U1", bytes(32))),
+    "negative": zipped(clip_features=CLIP, sync_features=array_file((1, -8, 96))),
+    "five axes": zipped(clip_features=CLIP, sync_features=array_file((1, 1, 1, 8, 1), body=bytes(32))),
+    "odd rows": zipped(clip_features=CLIP, sync_features=array_file((1, 7, 96), body=bytes(2688))),
+    "other width": zipped(clip_features=CLIP, sync_features=array_file((1, 16, 7), body=bytes(448))),
+    "no rows": zipped(clip_features=CLIP, sync_features=array_file((1, 0, 96))),
+    "nan": zipped(
+        clip_features=CLIP,
+        sync_features=array_file((1, 16, 96), body=np.full((1, 16, 96), np.nan, "<f4").tobytes()),
+    ),
+    "nan seconds": zipped(
+        clip_features=CLIP,
+        sync_features=array_file((1, 16, 96), body=bytes(6144)),
+        duration=array_file((), "<f8", np.float64(np.nan).tobytes()),
+    ),
+    "years": zipped(
+        clip_features=CLIP,
+        sync_features=array_file((1, 16, 96), body=bytes(6144)),
+        duration=array_file((), "<f8", np.float64(1e9).tobytes()),
+    ),
+    "bomb": zipped(clip_features=CLIP, sync_features=array_file((1, 2**20, 768)) + bytes(3 * 2**20 * 768)),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(FEATURES))
+def test_what_are_no_features_is_refused(bench, toy, kind):
+    path = bench.write("f.npz", FEATURES[kind])
+    before = bench.listing()
+    bench.run("generate", path, "-o", bench.out / "x.wav", "-p", "dog", *toy).check_refused(lines=None)
+    assert bench.listing() == before
