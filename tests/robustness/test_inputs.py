@@ -43,6 +43,7 @@ def refuse(bench, path, *words, toy, mask=None):
         ("archive.mp4", b"PK\x03\x04" + NOISE, "cannot be opened as media"),
         ("empty.mp4", b"", "is empty (0 bytes)"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_video_is_refused(bench, toy, name, content, words):
     refuse(bench, bench.write(name, content), name, words, toy=toy)
@@ -163,6 +164,7 @@ def test_a_link_in_a_circle_is_refused(bench, toy):
         ("cut.png", b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR", "mask"),
         ("size 0.png", hostile.huge_png(0), "size 0.png"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_mask_is_refused(bench, toy, video, name, content, words):
     path = bench.root / "inputs" / name
