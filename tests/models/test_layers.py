@@ -15,32 +15,6 @@ from selva_audio.models.layers import (
 TOLERANCE = 5e-5
 
 
-@pytest.fixture(scope="module")
-def units(golden):
-    return golden("units")
-
-
-@pytest.fixture(scope="module")
-def load(units, rule_state):
-    """Fill a module with rule-made weights whose keys start with ``prefix``."""
-
-    def fill_module(module: torch.nn.Module, prefix: str) -> torch.nn.Module:
-        shapes = {f"{prefix}{key}": list(value.shape) for key, value in module.state_dict().items()}
-        state = rule_state(shapes, units.meta["seed"])
-        module.load_state_dict({key.removeprefix(prefix): value for key, value in state.items()})
-        return module.requires_grad_(False)
-
-    return fill_module
-
-
-@pytest.fixture(scope="module")
-def unit_input(units, fill):
-    def make(name: str, shape: tuple[int, ...], **kwargs) -> torch.Tensor:
-        return torch.from_numpy(fill.make_input(f"unit.{name}", shape, units.meta["seed"], **kwargs))
-
-    return make
-
-
 @pytest.mark.parametrize(("scale_name", "scale"), [("unit", 1.0), ("tiny", 1e-3)])
 @pytest.mark.parametrize(("prefix", "dtype"), [("rms", torch.float32), ("rms_bf16", torch.bfloat16)])
 def test_head_norm_gives_the_published_numbers_in_either_dtype(
