@@ -1,8 +1,5 @@
 """Reading video: the published rule against its goldens, and the streamed reader against known clips."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -218,37 +215,3 @@ def test_reading_is_cancelled_by_its_progress(clip: Path, monkeypatch) -> None:
     monkeypatch.setattr("selva_audio.media.decode._REPORT_EVERY", 0.0)
     with pytest.raises(Cancelled):
         list(stream_frames(clip, {25.0: None}, on_progress=cancel))
-
-
-MEMORY = """
-import resource, sys
-from functools import partial
-from selva_audio.media.transforms import squash
-from selva_audio.media.video import stream_frames
-stream = stream_frames(sys.argv[1], {25.0: partial(squash, size=224), 8.0: partial(squash, size=384)})
-count = sum(1 for _ in stream)
-print(count, stream.duration, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-
-@pytest.mark.slow
-def test_a_long_4k_clip_is_streamed_in_fixed_memory(tmp_path: Path, clips: ModuleType) -> None:
-    second = clips.write_clip(tmp_path / "second.mp4", np.arange(25) / 25,
-                              pictures=lambda n: clips.picture(n, 2160, 3840))  # fmt: skip
-    peaks = []
-    for repeats in (5, 60):
-        path = clips.repeat(second, tmp_path / f"long_{repeats}.mp4", repeats)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", MEMORY, str(path)],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment,
-        )
-        count, duration, peak = done.stdout.split()
-        assert int(count) == repeats * (25 + 8)
-        assert float(duration) == pytest.approx(repeats, abs=1e-3)
-        peaks.append(int(peak) / 2**20)
-    assert peaks[1] < 1.0
-    assert peaks[1] < 1.1 * peaks[0]

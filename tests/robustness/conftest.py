@@ -104,12 +104,14 @@ class Bench:
     def listing(self) -> dict[str, int]:
         """Every file below the root with its size; folders count as files of size -1.
 
-        Without the empty folder that torch makes when transformers is imported.
+        Without the register of hashes in the user's data folder, and the empty folder that torch makes
+        when transformers is imported.
         """
         return {
             str(path.relative_to(self.root)): -1 if path.is_dir() else path.lstat().st_size
             for path in sorted(self.root.rglob("*"))
-            if not path.name.startswith("torchinductor")
+            if not path.name.startswith(("torchinductor", "verified.json"))
+            and path != self.root / "data" / "selva-audio"
         }
 
 

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-pytest.importorskip("resource")
-
 RATE = 30
 LIMIT = 2**30
 
 MEASURE = """
-import json, resource, sys
+import json, sys
 from functools import partial
+from peak import peak_bytes
 {body}
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+peak = peak_bytes()
 print(json.dumps({{"peak": peak, "count": count}}))
 """
 DECODE = """
@@ -77,7 +76,11 @@ def measure(body: str, video: Path, bench) -> dict[str, int]:
     """Peak resident bytes of a process of its own, and what it counted."""
     script = MEASURE.format(body=body)
     found = subprocess.run(
-        [sys.executable, "-c", script, str(video)], env=bench.env, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, str(video)],
+        env={**bench.env, "PYTHONPATH": str(Path(__file__).parents[1])},  # for peak.py
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(found.stdout)
 

@@ -1,0 +1,1 @@
+"""Recipes: whole training runs from nothing. They are not part of the installed package."""

@@ -1,0 +1,1 @@
+"""The recipe of the embedded demo model: every part trained from nothing on procedural scenes."""
