@@ -62,7 +62,8 @@ def turning_sound(
     for hertz, level, _ in material.partials:
         phase = np.cumsum(2 * np.pi * hertz * pitch * (0.6 + 0.8 * speed) / SAMPLE_RATE)
         wave = wave + level * np.sin(phase + rng.uniform(0, 2 * np.pi))
-    return (_TURNING_GAIN * speed * wave).astype(np.float32)
+    turning: Wave = (_TURNING_GAIN * speed * wave).astype(np.float32)
+    return turning
 
 
 def room_tone(num_samples: int, rng: np.random.Generator) -> Wave:
