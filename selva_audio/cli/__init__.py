@@ -5,6 +5,7 @@ import os
 import sys
 
 from .interrupt import interruption
+from .overview import REQUESTS, overview
 
 CANCELLED = 130
 CANCELLED_MESSAGE = "Cancelled; nothing half-written was left."
@@ -18,9 +19,13 @@ def main() -> None:
     sys.unraisablehook = lambda ignored: None if interruption.arrived else report(ignored)
     _prepare_streams()
     try:
-        from .app import run
+        if sys.argv[1:] in REQUESTS:
+            print(overview())
+            code = 0
+        else:
+            from .app import run
 
-        code = run(sys.argv[1:])
+            code = run(sys.argv[1:])
     except BaseException:
         if not interruption.arrived:
             raise

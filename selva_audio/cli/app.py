@@ -16,6 +16,7 @@ from ..errors import SelVAError, os_error_sentence
 from ..progress import Cancelled
 from . import CANCELLED, CANCELLED_MESSAGE
 from .console import say, set_up_logging
+from .overview import COMMANDS, SUMMARY
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -24,19 +25,11 @@ FAILED, USAGE = 1, 2
 
 app = App(
     name="selva",
-    help="Text-selective video-to-audio: a video and a sentence in, the sound of that source out, in sync.",
+    help=SUMMARY,
     version=__version__,
     suppress_keyboard_interrupt=False,
     help_format="plaintext",
 )
-COMMANDS = {
-    "generate": "Make the sound of what the prompt names, in sync with the picture.",
-    "features": "Extract the features of a video into an .npz file.",
-    "replay": "Make a sound again from its recipe.",
-    "models": "Weight files: what each variant needs, what is here, fetch and check.",
-    "doctor": "Tell what is installed, what is missing, and what to do about it.",
-    "demo": "Draw a clip of two bouncing balls and make the sound of each.",
-}
 for _name, _summary in COMMANDS.items():
     app.command(f"{__package__}.{_name}:{_name}", name=_name, help=_summary)
 

@@ -11,7 +11,7 @@ import pytest
 from cyclopts import App
 
 from selva_audio import __version__
-from selva_audio.cli.app import COMMANDS
+from selva_audio.cli.overview import COMMANDS, overview
 
 SELVA = [sys.executable, "-c", "from selva_audio.cli import main; main()"]
 
@@ -26,6 +26,12 @@ def test_the_summary_of_a_command_is_its_own() -> None:
     for name, summary in COMMANDS.items():
         command = getattr(importlib.import_module(f"selva_audio.cli.{name}"), name)
         assert (command.help if isinstance(command, App) else command.__doc__) == summary
+
+
+def test_the_first_page_names_every_command_as_the_command_line_library_does(selva) -> None:
+    shown = selva("--help").out
+    assert all(name in overview() and summary in overview() for name, summary in COMMANDS.items())
+    assert all(name in shown for name in COMMANDS)
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "models download"])

@@ -1,0 +1,21 @@
+"""The first page of help, without the command-line library: it is shown more often than any other."""
+
+SUMMARY = "Text-selective video-to-audio: a video and a sentence in, the sound of that source out, in sync."
+COMMANDS = {
+    "generate": "Make the sound of what the prompt names, in sync with the picture.",
+    "features": "Extract the features of a video into an .npz file.",
+    "replay": "Make a sound again from its recipe.",
+    "models": "Weight files: what each variant needs, what is here, fetch and check.",
+    "doctor": "Tell what is installed, what is missing, and what to do about it.",
+    "demo": "Draw a clip of two bouncing balls and make the sound of each.",
+}
+REQUESTS: tuple[list[str], ...] = ([], ["--help"], ["-h"])
+
+
+def overview() -> str:
+    """Usage, the commands, and where their own help is."""
+    lines = ["Usage: selva COMMAND", "", SUMMARY, "", "Commands:"]
+    lines += [f"  {name:9} {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [*lines, "", "`selva COMMAND --help` tells the options of a command; `selva --version` the version."]
+    )
