@@ -12,12 +12,14 @@ import torch
 from scipy import signal
 
 from ..errors import GenerationError, InputError
+from ..progress import Progress, ProgressFn, ignore_progress, subtask
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SILENCE_DBFS = -70.0
-_GATE_SECONDS = 0.4
+GATE_SECONDS = 0.4
+MAX_CHANNELS = 5
 _WORTH_SAYING = 0.05
 _OVERSAMPLING = 4
 _BLOCK = 2**19
@@ -52,13 +54,13 @@ def normalize(
         )
     if mode == "none":
         return waveform, None
-    level, note = _level(waveform, sample_rate, mode)
-    if rms_dbfs(waveform) < SILENCE_DBFS or not math.isfinite(level):
+    loudness, note = _level(waveform, sample_rate, mode)
+    if rms_dbfs(waveform) < SILENCE_DBFS or not math.isfinite(loudness):
         return waveform, (
             f"The sound is silent ({_shown(rms_dbfs(waveform))} dBFS RMS), so its level was left as it is. "
             "Try another prompt or seed."
         )
-    gain = target - level
+    gain = target - loudness
     peak = true_peak_dbtp(waveform) + gain
     if peak > ceiling:
         gain -= peak - ceiling
@@ -68,6 +70,36 @@ def normalize(
             f"dBTP, so it is below the target of {target:g}."
         )
     return waveform * 10 ** (gain / 20), note
+
+
+def guard_peak(
+    waveform: "Tensor", ceiling: float, *, original: "Tensor", on_progress: ProgressFn = ignore_progress
+) -> tuple["Tensor", float]:
+    """Turn a processed sound down as a whole where processing took its true peak past a ceiling.
+
+    Args:
+        waveform: (C, L) float32.
+        ceiling: highest true peak, dBTP; a sound that came in above it may stay as high as it was.
+        original: (C, L) what ``waveform`` was made from.
+        on_progress: progress and cancel.
+
+    Returns:
+        The waveform, itself where nothing had to be done, and the gain in dB, 0 or less.
+    """
+    peak = true_peak_dbtp(waveform, on_progress=subtask(on_progress, 0, 0.5))
+    if peak <= ceiling:
+        return waveform, 0.0
+    excess = peak - max(ceiling, true_peak_dbtp(original, on_progress=subtask(on_progress, 0.5, 1)))
+    if excess <= 0:
+        return waveform, 0.0
+    return waveform * 10 ** (-excess / 20), -excess
+
+
+def level(waveform: "Tensor", sample_rate: int, mode: str) -> float:
+    """Level of (C, L) in the unit of ``mode``: "rms", "lufs" or "peak"; -inf where there is none."""
+    if mode == "lufs":
+        return lufs(waveform, sample_rate)
+    return peak_dbfs(waveform) if mode == "peak" else rms_dbfs(waveform)
 
 
 def rms_dbfs(waveform: "Tensor") -> float:
@@ -93,9 +125,9 @@ def lufs(waveform: "Tensor", sample_rate: int) -> float:
     Source: ITU-R BS.1770-5, by pyloudnorm.
     """
     channels, length = waveform.shape
-    if length < _GATE_SECONDS * sample_rate or channels > 5:
+    if length < GATE_SECONDS * sample_rate or channels > MAX_CHANNELS:
         raise InputError(
-            f"Loudness needs {_GATE_SECONDS} s of sound in 1 to 5 channels, not "
+            f"Loudness needs {GATE_SECONDS} s of sound in 1 to {MAX_CHANNELS} channels, not "
             f"{length / sample_rate:.2f} s in {channels}. Use the mode rms instead."
         )
     if not bool(waveform.any()):
@@ -104,15 +136,17 @@ def lufs(waveform: "Tensor", sample_rate: int) -> float:
     return float(meter.integrated_loudness(waveform.double().T.numpy()))
 
 
-def true_peak_dbtp(waveform: "Tensor") -> float:
-    """Largest value of the waveform between its samples, dB relative to 1.0.
+def true_peak_dbtp(waveform: "Tensor", *, on_progress: ProgressFn = ignore_progress) -> float:
+    """Largest value of the waveform between its samples, dB relative to 1.0; -inf for digital silence.
 
     Args:
         waveform: (C, L).
+        on_progress: called every few seconds of sound.
     """
     samples = waveform.float().numpy()
     largest = float(np.abs(samples).max()) if samples.size else 0.0
     for begin in range(0, samples.shape[-1], _BLOCK):
+        on_progress(Progress("measuring the peak", begin, samples.shape[-1]))
         first = max(begin - _MARGIN, 0)
         block = samples[:, first : begin + _BLOCK + _MARGIN]
         upsampled = signal.resample_poly(block, _OVERSAMPLING, 1, axis=-1)
@@ -122,16 +156,12 @@ def true_peak_dbtp(waveform: "Tensor") -> float:
 
 
 def _level(waveform: "Tensor", sample_rate: int, mode: str) -> tuple[float, str | None]:
-    if mode == "peak":
-        return peak_dbfs(waveform), None
-    if mode == "lufs":
-        seconds = waveform.shape[-1] / sample_rate
-        if seconds >= _GATE_SECONDS:
-            return lufs(waveform, sample_rate), None
+    seconds = waveform.shape[-1] / sample_rate
+    if mode == "lufs" and seconds < GATE_SECONDS:
         return rms_dbfs(waveform), (
             f"{seconds:.2f} s are too short to measure LUFS (0.4 s at least); the RMS level was used instead."
         )
-    return rms_dbfs(waveform), None
+    return level(waveform, sample_rate, mode), None
 
 
 def _decibels(value: float) -> float:

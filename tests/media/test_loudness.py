@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selva_audio.errors import GenerationError, InputError
-from selva_audio.media.loudness import lufs, normalize, peak_dbfs, rms_dbfs, true_peak_dbtp
+from selva_audio.media.loudness import guard_peak, lufs, normalize, peak_dbfs, rms_dbfs, true_peak_dbtp
 
 RATE = 16000
 MEASURES = {"rms": rms_dbfs, "lufs": lambda waveform: lufs(waveform, RATE), "peak": peak_dbfs}
@@ -96,3 +96,13 @@ def test_numbers_that_are_none_are_refused() -> None:
             normalize(torch.tensor([[0.1, bad]]), RATE, "rms", -27.0, -1.0)
     with pytest.raises(InputError, match="Unknown loudness mode 'loud'"):
         normalize(_noise(0), RATE, "loud", -27.0, -1.0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 99), st.floats(-30, 20), st.floats(-30, 20), st.floats(-9, 0))
+def test_the_guard_turns_down_exactly_what_was_raised_past_the_ceiling(seed, before, after, ceiling) -> None:
+    original, processed = _noise(seed) * 10 ** (before / 20), _noise(seed) * 10 ** (after / 20)
+    guarded, gain = guard_peak(processed, ceiling, original=original)
+    allowed = max(ceiling, true_peak_dbtp(original))
+    assert true_peak_dbtp(guarded) == pytest.approx(min(true_peak_dbtp(processed), allowed), abs=1e-3)
+    assert gain <= 0 and torch.equal(guarded, processed) == (gain == 0)
