@@ -1,0 +1,1 @@
+"""Offline metrics: onsets and selectivity, materials, distances, seams, diversity."""
