@@ -23,7 +23,8 @@ class Progress:
         step: steps done so far, 0 to ``total``.
         total: steps in all; 0 when not known.
         metrics: numbers worth showing (loss, bytes per second).
-        preview: an array to show, such as a mel (M, F); None for most reports.
+        preview: an array to show, such as a mel (M, F), or a function that makes it when called, for what
+            costs time; None for most reports.
     """
 
     stage: str

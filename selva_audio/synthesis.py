@@ -6,7 +6,9 @@ Grad-agnostic: callers choose. Levels, recipes and files are the tasks' business
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,11 +83,14 @@ def sample_latents(
     sample = SOLVERS[options.solver]
     num_steps = len(windows) * options.takes * options.steps
     done = 0
+    before = torch.zeros(0)
 
-    def report(_step: int, _steps: int, _x: Tensor) -> None:
-        nonlocal done
+    def report(step: int, steps: int, x: Tensor) -> None:
+        nonlocal done, before
         done += 1
-        on_progress(Progress("sampling", done, num_steps))
+        preview = partial(_expected_mel, model, before, x, steps - step)
+        before = x
+        on_progress(Progress("sampling", done, num_steps, preview=preview))
 
     pieces: list[list[tuple[Window, Tensor]]] = [[] for _ in range(options.takes)]
     generator = model.generator
@@ -97,7 +102,8 @@ def sample_latents(
                 noise = latent_noise(
                     options.seed, take, window.first, window.stop, config.generator.latent_dim
                 )
-                latent = sample(velocity, noise[None].to(model.policy.device), options.steps, report)
+                before = noise[None].to(model.policy.device)
+                latent = sample(velocity, before, options.steps, report)
                 pieces[take].append((window, latent.transpose(1, 2)))
         latents = [
             generator.unnormalize(join_windows(parts, total).transpose(1, 2)).to(model.policy.home)
@@ -109,6 +115,14 @@ def sample_latents(
             "Nothing was written. Try --precision fp32, or check the weights with `selva models verify`."
         )
     return latents
+
+
+def _expected_mel(model: SelVAModel, before: Tensor, x: Tensor, steps_left: int) -> np.ndarray:
+    """Log mel (M, F) of where the path ends if it goes on as in its last step, for a preview."""
+    expected = x + steps_left * (x - before)
+    with model.policy.on_device(model.vae):
+        mel = model.vae.decode(model.generator.unnormalize(expected))
+    return np.asarray(mel[0].float().cpu())
 
 
 def window_conditions(

@@ -1,0 +1,77 @@
+"""ComfyUI's stand-in for the tests of the node pack, and values as they come over its wires."""
+
+import sys
+
+import pytest
+import torch
+from comfyui.stand_in import Comfy
+
+
+@pytest.fixture(scope="session")
+def comfy_once(tmp_path_factory):
+    return Comfy(tmp_path_factory.mktemp("comfy"))
+
+
+@pytest.fixture
+def comfy(comfy_once, tmp_path, monkeypatch):
+    """A fresh ComfyUI; its modules are importable during the test only."""
+    for name, module in comfy_once.modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    comfy_once.reset(tmp_path / "comfy")
+    return comfy_once
+
+
+@pytest.fixture
+def nodes(comfy):
+    """Node classes by id."""
+    from selva_audio.comfyui.nodes import NODES
+
+    return {node.define_schema().node_id: node for node in NODES}
+
+
+@pytest.fixture(scope="session")
+def images():
+    """``images(count, height, width, channels)``: a moving bar as an IMAGE batch."""
+
+    def make(count=24, height=36, width=48, channels=3):
+        batch = torch.zeros(count, height, width, channels)
+        for index in range(count):
+            batch[index, :, : 1 + index * width // count] = 0.7
+        return batch
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model(comfy_once):
+    """The demo model as the loader gives it, shared by all tests: nothing may change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in comfy_once.modules.items():
+            patch.setitem(sys.modules, name, module)
+        from selva_audio.comfyui.nodes import SelvaModelLoader
+
+        return SelvaModelLoader.execute("demo_16k", "fp32", "auto").args[0]
+
+
+@pytest.fixture(scope="session")
+def features(model, images, comfy_once):
+    """Features of one second, shared by all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in comfy_once.modules.items():
+            patch.setitem(sys.modules, name, module)
+        from selva_audio.comfyui.nodes import SelvaFeatureExtractor
+
+        return SelvaFeatureExtractor.execute(model, images(24), "rubber ball", fps=24.0).args[0]
+
+
+@pytest.fixture(scope="session")
+def kept():
+    """Results that several tests compare with, by name: ``kept(name, make)`` makes each once."""
+    results = {}
+
+    def keep(name, make):
+        if name not in results:
+            results[name] = make()
+        return results[name]
+
+    return keep

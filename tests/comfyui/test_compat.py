@@ -1,0 +1,124 @@
+"""Names, order, defaults and ranges that saved workflows depend on (COMPAT 1.1, 1.2)."""
+
+import pytest
+
+# name TYPE = default [min..max/step]; sockets have no default; the first choice of a COMBO is its default.
+COMPAT = {
+    "SelvaModelLoader": [
+        ("variant", "COMBO", "small_16k"),
+        ("precision", "COMBO", "bf16"),
+        ("offload_strategy", "COMBO", "auto"),
+    ],
+    "SelvaFeatureExtractor": [
+        ("model", "SELVA_MODEL"),
+        ("video", "IMAGE,VIDEO"),
+        ("prompt", "STRING", ""),
+        ("video_info", "VHS_VIDEOINFO"),
+        ("fps", "FLOAT", 30.0, 1.0, 120.0, 0.001),
+        ("duration", "FLOAT", 0.0, 0.0, 30.0, 0.1),
+        ("cache_dir", "STRING", ""),
+        ("name", "STRING", ""),
+        ("mask", "MASK"),
+        ("mask_strength", "FLOAT", 1.0, 0.0, 1.0, 0.05),
+        ("mask_clip", "BOOLEAN", True),
+        ("mask_sync", "BOOLEAN", True),
+    ],
+    "SelvaSampler": [
+        ("model", "SELVA_MODEL"),
+        ("features", "SELVA_FEATURES"),
+        ("prompt", "STRING", ""),
+        ("negative_prompt", "STRING", ""),
+        ("duration", "FLOAT", 0.0, 0.0, 30.0, 0.1),
+        ("steps", "INT", 25, 1, 200, None),
+        ("cfg_strength", "FLOAT", 4.5, 1.0, 20.0, 0.1),
+        ("seed", "INT", 0, 0, 2**32 - 1, None),
+        ("steering_vectors", "STEERING_VECTORS"),
+        ("steering_strength", "FLOAT", 0.1, 0.0, 2.0, 0.05),
+        ("normalize", "BOOLEAN", True),
+        ("target_lufs", "FLOAT", -27.0, -40.0, -6.0, 1.0),
+        ("textual_inversion", "TEXTUAL_INVERSION"),
+        ("ti_strength", "FLOAT", 1.0, 0.0, 1.0, 0.05),
+    ],
+    "SelvaVaeRoundtrip": [("model", "SELVA_MODEL"), ("audio", "AUDIO")],
+    "SelvaHfSmoother": [
+        ("audio", "AUDIO"),
+        ("cutoff_hz", "FLOAT", 12000.0, 2000.0, 20000.0, 500.0),
+        ("blend", "FLOAT", 0.7, 0.0, 1.0, 0.05),
+    ],
+    "SelvaSpectralMatcher": [
+        ("audio", "AUDIO"),
+        ("mode", "COMBO", "44k"),
+        ("strength", "FLOAT", 0.8, 0.0, 1.0, 0.05),
+        ("max_gain_db", "FLOAT", 12.0, 1.0, 30.0, 1.0),
+    ],
+    "SelvaHarmonicExciter": [
+        ("audio", "AUDIO"),
+        ("cutoff_hz", "FLOAT", 3000.0, 500.0, 16000.0, 100.0),
+        ("drive", "FLOAT", 2.0, 1.0, 10.0, 0.5),
+        ("mix", "FLOAT", 0.15, 0.0, 1.0, 0.05),
+    ],
+    "SelvaOutputNormalizer": [
+        ("audio", "AUDIO"),
+        ("target_lufs", "FLOAT", -14.0, -40.0, -6.0, 0.5),
+        ("true_peak_dbtp", "FLOAT", -1.0, -6.0, 0.0, 0.5),
+    ],
+}
+OUTPUTS = {
+    "SelvaModelLoader": [("model", "SELVA_MODEL")],
+    "SelvaFeatureExtractor": [("features", "SELVA_FEATURES"), ("fps", "FLOAT"), ("prompt", "STRING")],
+    "SelvaSampler": [("audio", "AUDIO")],
+    "SelvaVaeRoundtrip": [("audio_reconstructed", "AUDIO")],
+    **{
+        name: [("audio", "AUDIO")]
+        for name in (
+            "SelvaHfSmoother",
+            "SelvaSpectralMatcher",
+            "SelvaHarmonicExciter",
+            "SelvaOutputNormalizer",
+        )
+    },
+}
+REQUIRED = {
+    "SelvaFeatureExtractor": 3,
+    "SelvaSampler": 8,
+}
+
+
+@pytest.mark.parametrize("name", COMPAT)
+def test_inputs_are_as_saved_workflows_have_them_and_new_ones_come_last(nodes, name):
+    inputs = nodes[name].define_schema().inputs
+    for place, (expected, found) in enumerate(zip(COMPAT[name], inputs, strict=False)):
+        settings = found.settings
+        assert (found.id, found.io_type) == expected[:2]
+        if len(expected) > 2:
+            assert settings["default"] == expected[2]
+            assert type(settings["default"]) is type(expected[2])
+        if len(expected) > 3:
+            assert (settings["min"], settings["max"], settings.get("step")) == expected[3:]
+        assert found.optional == (place >= REQUIRED.get(name, len(COMPAT[name])))
+    assert all(found.optional for found in inputs[len(COMPAT[name]) :])
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_outputs_are_as_saved_workflows_are_wired(nodes, name):
+    outputs = nodes[name].define_schema().outputs
+    assert [(each.display_name, each.io_type) for each in outputs][: len(OUTPUTS[name])] == OUTPUTS[name]
+
+
+def test_the_choices_of_saved_workflows_are_there(nodes):
+    inputs = {each.id: each.settings for each in nodes["SelvaModelLoader"].define_schema().inputs}
+    assert inputs["variant"]["options"][:4] == ["small_16k", "small_44k", "medium_44k", "large_44k"]
+    assert inputs["precision"]["options"] == ["bf16", "fp16", "fp32"]
+    assert inputs["offload_strategy"]["options"] == ["auto", "keep_in_vram", "offload_to_cpu"]
+
+
+def test_seeds_are_followed_by_their_control(nodes):
+    seeds = {each.id: each.settings for each in nodes["SelvaSampler"].define_schema().inputs}
+    assert seeds["seed"]["control_after_generate"] is True
+    assert seeds["prompt"]["multiline"] is True
+    assert seeds["negative_prompt"]["multiline"] is False
+
+
+def test_extractor_and_sampler_can_be_queued_alone(nodes):
+    assert nodes["SelvaFeatureExtractor"].define_schema().is_output_node
+    assert nodes["SelvaSampler"].define_schema().is_output_node

@@ -1,0 +1,95 @@
+"""Node and command line make the same sound; nodes leave the models they share as they are."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from comfyui.stand_in import VideoFromFile
+
+from selva_audio.cli.app import run as selva
+from selva_audio.media.encode import write_video
+
+RECIPE = {
+    "prompt": "rubber ball",
+    "negative_prompt": "metal ball",
+    "steps": 3,
+    "cfg_strength": 3.5,
+    "seed": 11,
+}
+
+
+@pytest.fixture
+def clip(tmp_path, images):
+    return write_video((images(40).numpy() * 255).astype(np.uint8), 25, tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_node_and_command_line_give_the_same_samples(nodes, clip, tmp_path, precision):
+    output = tmp_path / "out.wav"
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in RECIPE.items()]
+    fixed = [
+        "--variant",
+        "demo_16k",
+        "--device",
+        "cpu",
+        "--precision",
+        precision,
+        "--sample-format",
+        "float32",
+    ]
+    assert selva(["generate", str(clip), "--output", str(output), *fixed, *flags]) == 0
+    model = nodes["SelvaModelLoader"].execute("demo_16k", precision, "auto").args[0]
+    features, _, prompt, _ = (
+        nodes["SelvaFeatureExtractor"].execute(model, VideoFromFile(str(clip)), RECIPE["prompt"]).args
+    )
+    settings = {**RECIPE, "prompt": prompt, "duration": 0.0}
+    audio = nodes["SelvaSampler"].execute(model, features, **settings).args[0]
+    written, rate = soundfile.read(output, dtype="float32")
+    assert rate == audio["sample_rate"]
+    assert np.array_equal(written, audio["waveform"][0, 0].numpy())
+    made = nodes["SelvaFoley"].execute(model, VideoFromFile(str(clip)), **RECIPE).args[1]
+    assert torch.equal(made["waveform"], audio["waveform"])
+
+
+def test_a_seed_of_a_take_is_the_seed_after(nodes, model, features):
+    settings = {**RECIPE, "duration": 0.0}
+    second = nodes["SelvaSampler"].execute(model, features, **settings, takes=2).args[0]["waveform"][1]
+    settings["seed"] += 1
+    alone = nodes["SelvaSampler"].execute(model, features, **settings).args[0]["waveform"][0]
+    assert torch.equal(second, alone)
+
+
+def weights(model):
+    digest = hashlib.sha256()
+    for part in (model.generator, model.video_encoder, model.clip, model.t5, model.vae, model.vocoder):
+        for key, tensor in sorted(part.state_dict().items()):
+            digest.update(key.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def test_the_base_output_is_the_same_before_and_after_every_node(nodes, model, features, images):
+    """Two branches on one loaded model do not disturb each other."""
+    settings = {**RECIPE, "duration": 0.0}
+    before = nodes["SelvaSampler"].execute(model, features, **settings).args[0]["waveform"]
+    state, clip_rows = weights(model), features.clip.clone()
+    noise = {"waveform": 0.1 * torch.randn(1, 1, 16000), "sample_rate": 16000}
+    sampling = {"steps": 2, "cfg_strength": 6.0, "seed": 3, "prompt": "metal ball", "negative_prompt": ""}
+    others = [
+        ("SelvaModelLoader", ["demo_16k", "bf16", "offload_to_cpu"], {}),
+        ("SelvaFeatureExtractor", [model, images(30), "metal ball"], {"mask": torch.eye(4)}),
+        ("SelvaSampler", [model, features], {**sampling, "duration": 0.8, "takes": 2, "solver": "heun"}),
+        ("SelvaMux", [images(8), noise, "v"], {}),
+        ("SelvaVaeRoundtrip", [model, noise], {}),
+        ("SelvaHfSmoother", [noise], {"cutoff_hz": 4000.0, "blend": 0.5}),
+        ("SelvaSpectralMatcher", [noise], {"mode": "16k", "strength": 0.5, "max_gain_db": 6.0}),
+        ("SelvaHarmonicExciter", [noise], {"cutoff_hz": 3000.0, "drive": 2.0, "mix": 0.5}),
+        ("SelvaOutputNormalizer", [noise], {"target_lufs": -20.0, "true_peak_dbtp": -1.0}),
+    ]
+    for name, arguments, keywords in others:
+        nodes[name].execute(*arguments, **keywords)
+        assert weights(model) == state, name
+    assert {name for name, _, _ in others} | {"SelvaFoley"} == set(nodes)
+    assert torch.equal(features.clip, clip_rows)
+    assert torch.equal(nodes["SelvaSampler"].execute(model, features, **settings).args[0]["waveform"], before)
