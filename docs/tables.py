@@ -131,8 +131,9 @@ def _commands(parent: App, prefix: str) -> dict[str, Callable[[], str]]:
         if name.startswith("-"):
             continue
         command, path = parent[name], f"{prefix} {name}"
-        nested = _commands(command, path)
-        found |= nested or {path: partial(command_table, command)}
+        found |= _commands(command, path)
+        if command.default_command is not None:
+            found[path] = partial(command_table, command)
     return found
 
 

@@ -15,7 +15,6 @@ from .models.mel import mel_spectrogram
 from .progress import ProgressFn, ignore_progress
 from .runtime import RuntimePolicy
 from .weights import load_component
-from .weights.placeholder import placeholder_state
 from .weights.store import WeightStore
 
 if TYPE_CHECKING:
@@ -58,20 +57,11 @@ class SelVAModel:
     Attributes:
         config: sizes and rates.
         policy: device, precision, offload.
-        placeholder: True when the weights are untrained (the demo model before its training).
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        policy: RuntimePolicy,
-        parts: Mapping[str, Part],
-        *,
-        placeholder: bool = False,
-    ) -> None:
+    def __init__(self, config: ModelConfig, policy: RuntimePolicy, parts: Mapping[str, Part]) -> None:
         self.config = config
         self.policy = policy
-        self.placeholder = placeholder
         self._parts = dict(parts)
 
     generator = property(lambda self: self._part("generator").get(), doc="Flow-matching transformer.")
@@ -115,7 +105,7 @@ class SelVAModel:
         changed = {name: _given(module) for name, module in parts.items()}
         if "clip" in changed:
             changed["image_clip"] = changed["clip"]
-        return SelVAModel(self.config, self.policy, self._parts | changed, placeholder=self.placeholder)
+        return SelVAModel(self.config, self.policy, self._parts | changed)
 
     def _part(self, name: str) -> Part:
         if name not in self._parts:
@@ -146,17 +136,27 @@ def load_model(
 
     Raises:
         InputError: unknown variant, device, precision or offload.
-        MissingFileError: a file is nowhere and may not be downloaded.
+        MissingFileError: a file is nowhere and may not be downloaded, or one of the package is missing.
         DownloadError, CheckpointError: a file cannot be had, or is not what it should be.
     """
     config = get_config(variant)
     policy = RuntimePolicy.resolve(device, precision, offload)
+    return load_model_under(policy, config, models_dir=models_dir, offline=offline, on_progress=on_progress)
+
+
+def load_model_under(
+    policy: RuntimePolicy,
+    variant: str | ModelConfig,
+    *,
+    models_dir: str | Path | None = None,
+    offline: bool | None = None,
+    on_progress: ProgressFn = ignore_progress,
+) -> SelVAModel:
+    """``load_model`` for a host that manages devices and memory itself, by a policy of its own."""
+    config = get_config(variant)
     folder = Path(models_dir) if models_dir is not None else None
     store = WeightStore(folder, offline=offline, on_progress=on_progress)
     names = {part: config.files[part] for part in PARTS if part in config.files}
-    placeholder = config.name == "demo_16k" and not all(store.find(name) for name in names.values())
-    if placeholder:
-        return SelVAModel(config, policy, _placeholder_parts(config, policy, names), placeholder=True)
     for name in names.values():
         store.path(name)
     parts = {
@@ -187,22 +187,6 @@ def _load(
         module = load_component(part, config, state, image_tower=image_tower)
     else:
         module = load_component(part, config, state, tokenizer=store.path(name) if part == "t5" else None)
-    return _at_rest(module, part, policy)
-
-
-def _placeholder_parts(
-    config: ModelConfig, policy: RuntimePolicy, names: Mapping[str, str]
-) -> dict[str, Part]:
-    """Untrained weights of the right shapes, through the same loader as trained ones."""
-
-    def build(part: str) -> "nn.Module":
-        return _at_rest(load_component(part, config, placeholder_state(part, config)), part, policy)
-
-    parts = {part: Part(partial(build, part), lambda: "placeholder") for part in names}
-    return parts | {"image_clip": parts["clip"]}
-
-
-def _at_rest(module: "nn.Module", part: str, policy: RuntimePolicy) -> "nn.Module":
     return module.to(device=policy.home, dtype=policy.dtype_of(part)).requires_grad_(False)
 
 

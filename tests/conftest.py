@@ -160,13 +160,9 @@ def demo_model():
 @pytest.fixture(scope="session")
 def mmaudio_model():
     """An MMAudio variant at toy width with untrained weights, shared by all tests."""
-    from published import toy_config
+    from published import toy_config, untrained_model
 
-    from selva_audio.bundle import SelVAModel, _placeholder_parts
-    from selva_audio.runtime import RuntimePolicy
-
-    config, policy = toy_config("mmaudio_small_16k"), RuntimePolicy()
-    return SelVAModel(config, policy, _placeholder_parts(config, policy, config.files))
+    return untrained_model(toy_config("mmaudio_small_16k"))
 
 
 @pytest.fixture

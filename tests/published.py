@@ -1,6 +1,7 @@
-"""Every published variant at toy width, in the published file formats and hub layout."""
+"""Every published variant at toy width: untrained, in the published file formats and hub layout."""
 
 import io
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,16 @@ from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 
+from selva_audio.bundle import Part, SelVAModel
 from selva_audio.configs import ModelConfig, get_config
+from selva_audio.runtime import RuntimePolicy
+from selva_audio.weights import load_component
+from selva_audio.weights.components import expected_shapes
 from selva_audio.weights.manifest import WeightFile, variant_files
-from selva_audio.weights.placeholder import placeholder_state
 
 T5_VOCABULARY = 32128
+_SEED = 2016
+_CONSTANTS = {"latent_std": 1.0, "data_mean": -3.3, "data_std": 0.8}
 
 
 def toy_config(variant: str) -> ModelConfig:
@@ -53,11 +59,37 @@ def toy_config(variant: str) -> ModelConfig:
     )
 
 
+def untrained_state(component: str, config: ModelConfig) -> dict[str, Tensor]:
+    """State dict of one part: unit gains, zero biases, weights of variance 1 / fan-in, under a fixed seed."""
+    noise = torch.Generator().manual_seed(_SEED)
+    state = {}
+    for key, shape in expected_shapes(component, config).items():
+        last = key.rpartition(".")[2]
+        if last in _CONSTANTS:
+            state[key] = torch.full(shape, _CONSTANTS[last])
+        elif len(shape) > 1 and not key.endswith("filter"):
+            fan_in = math.prod(shape[1:])
+            state[key] = torch.randn(shape, generator=noise) / math.sqrt(fan_in)
+        elif not key.endswith("filter"):
+            state[key] = torch.full(shape, 1.0 if last == "weight" else 0.0)
+    return state
+
+
+def untrained_model(config: ModelConfig) -> SelVAModel:
+    """A bundle in float32 on the CPU, made of such weights by the loader of the real ones."""
+
+    def build(part: str) -> torch.nn.Module:
+        return load_component(part, config, untrained_state(part, config)).requires_grad_(False)
+
+    parts = {part: Part(lambda part=part: build(part), lambda: "untrained") for part in config.files}
+    return SelVAModel(config, RuntimePolicy(), parts | {"image_clip": parts["clip"]})
+
+
 def published_files(config: ModelConfig) -> dict[tuple[str, str], bytes]:
     """(hub repository, path) -> content of every file of a variant, as its publisher lays it out."""
     files = {}
     for component, entry in variant_files(config).items():
-        state = placeholder_state(component, config)
+        state = untrained_state(component, config)
         for path, content in _contents(component, entry, state).items():
             files[entry.repo, path] = content
     return files

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from selva_audio.bundle import PARTS, Part, SelVAModel, load_model
+from selva_audio.configs import VARIANTS
 from selva_audio.errors import InputError, MissingFileError
+from selva_audio.weights import places
+from selva_audio.weights.manifest import REINSTALL
 
 
 def changed_copy(module: nn.Module) -> nn.Module:
@@ -108,10 +111,19 @@ def test_bad_arguments_are_sentences(arguments: dict, sentence: str) -> None:
         load_model(**{"variant": "demo_16k", "device": "cpu"} | arguments)
 
 
-def test_untrained_weights_are_told_from_trained_ones(demo_model: SelVAModel) -> None:
-    identities = set(demo_model.identities().values())
-    assert (identities == {"placeholder"}) is demo_model.placeholder
-    assert demo_model.replace(vae=demo_model.vae).placeholder is demo_model.placeholder
+@pytest.mark.parametrize("part", PARTS)
+def test_a_file_missing_from_the_package_is_told_and_nothing_stands_in_for_it(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = VARIANTS["demo_16k"].files
+    for name in set(files.values()) - {files[part]}:
+        (tmp_path / name).write_bytes(b"never read")
+    monkeypatch.setattr(places, "BUNDLED", tmp_path)
+    with pytest.raises(MissingFileError) as refused:
+        load_model("demo_16k", device="cpu", precision="fp32")
+    message = str(refused.value)
+    assert str(tmp_path / files[part]) in message
+    assert f"Install selva-audio again: `{REINSTALL}`." in message
 
 
 def test_the_mel_is_that_of_the_variant(demo_model: SelVAModel) -> None:

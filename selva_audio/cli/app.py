@@ -93,4 +93,5 @@ def _flag(field: str) -> str:
 
 def _command(arguments: Sequence[str]) -> str:
     """The command that was meant, for a hint to its help."""
-    return " ".join(["selva", *[word for word in arguments[:1] if word in COMMANDS]])
+    words, _, _ = app.parse_commands(list(arguments))
+    return " ".join(["selva", *words])

@@ -6,8 +6,10 @@ COMMANDS = {
     "features": "Extract the features of a video into an .npz file.",
     "replay": "Make a sound again from its recipe.",
     "models": "Weight files: what each variant needs, what is here, fetch and check.",
+    "audio": "Sounds that exist already: VAE round trip, smoothing, matching, level.",
+    "evaluate": "Score a model on drawn scenes, or the sounds of a folder.",
     "doctor": "Tell what is installed, what is missing, and what to do about it.",
-    "demo": "Draw a clip of two bouncing balls and make the sound of each.",
+    "demo": "Make the sound of each of two drawn bouncing balls, and score it.",
 }
 REQUESTS: tuple[list[str], ...] = ([], ["--help"], ["-h"])
 

@@ -3,9 +3,25 @@
 One module per task family. A setting is declared once, with its range and its description.
 """
 
+from .audio import ExciteOptions, MatchOptions, NormalizeOptions, RoundtripOptions, SmoothOptions
 from .base import Options
+from .evaluate import SelectivityOptions
 from .features import FeatureOptions
 from .generate import GenerateOptions, LoadOptions
 from .output import OutputOptions
+from .scenes import SceneOptions
 
-__all__ = ["FeatureOptions", "GenerateOptions", "LoadOptions", "Options", "OutputOptions"]
+__all__ = [
+    "ExciteOptions",
+    "FeatureOptions",
+    "GenerateOptions",
+    "LoadOptions",
+    "MatchOptions",
+    "NormalizeOptions",
+    "Options",
+    "OutputOptions",
+    "RoundtripOptions",
+    "SceneOptions",
+    "SelectivityOptions",
+    "SmoothOptions",
+]

@@ -4,7 +4,6 @@ The material, lane, size and motion of an object are drawn independently; an obj
 called like its material. Scenes of the "test" split cannot be reached from another split by any seed.
 """
 
-from .bounce import BounceScene, bouncing_balls
 from .draw import draw_frames, draw_masks
 from .materials import CONTINUOUS, HEARD, HELD_OUT, MATERIALS, Material
 from .prompts import caption, prompt, prompts
@@ -18,11 +17,9 @@ __all__ = [
     "HELD_OUT",
     "MATERIALS",
     "SAMPLE_RATE",
-    "BounceScene",
     "Material",
     "Scene",
     "SceneObject",
-    "bouncing_balls",
     "caption",
     "draw_frames",
     "draw_masks",

@@ -11,7 +11,7 @@ from ..configs import VARIANTS
 from ..features import default_cache_dir
 from ..media.container import media_library_versions
 from ..runtime import describe_devices
-from .models import where
+from .models import fetch_command, where
 
 _PACKAGES = ("torch", "transformers", "av", "soundfile", "soxr", "pydantic", "cyclopts", "safetensors")
 
@@ -36,8 +36,7 @@ def diagnose(models_dir: Path | None = None) -> list[Finding]:
     for variant in VARIANTS:
         missing = [item.name for item in where(variant, models_dir=models_dir) if item.found is None]
         if missing:
-            advice = f"selva models download {variant}"
-            findings.append(Finding(variant, "missing", f"no {', '.join(missing)}", advice))
+            findings.append(Finding(variant, "missing", f"no {', '.join(missing)}", fetch_command(variant)))
         else:
             findings.append(Finding(variant, "ok", "all weight files found"))
     return findings

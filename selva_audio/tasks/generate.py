@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from ..bundle import SelVAModel, load_model
+from ..bundle import SelVAModel, load_model, load_model_under
 from ..configs import SEGMENT_FRAMES, SYNC_RATE
 from ..errors import InputError, MissingFileError, OutputError
 from ..features import (
@@ -33,16 +33,11 @@ from ..records import Audio, Frames
 from ..runtime import num_threads
 from ..synthesis import MIN_DURATION, decode_latents, encode_prompts, sample_latents
 
-__all__ = ["extract_features", "extract_numbered", "generate", "load_model"]
+__all__ = ["extract_features", "extract_numbered", "generate", "load_model", "load_model_under"]
 
 MaskLike: TypeAlias = Mask | str | Path | np.ndarray | torch.Tensor
 
 logger = logging.getLogger(__name__)
-
-PLACEHOLDER_WARNING = (
-    "the embedded demo model is an untrained placeholder: every stage of the real path runs, but the "
-    "sound is shaped noise and follows neither picture nor prompt."
-)
 
 
 @torch.no_grad()
@@ -155,8 +150,6 @@ def generate(
     if features is None:
         features = features_without_video(model, FeatureOptions(duration=options.duration))
     duration, notes = _duration(features, options)
-    if model.placeholder:
-        notes.append(f"NOTE: {PLACEHOLDER_WARNING}")
     sampled = max(duration, MIN_DURATION)
     text = encode_prompts(
         model, options.prompt or features.prompt, options.negative_prompt or features.negative_prompt

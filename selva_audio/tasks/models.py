@@ -6,7 +6,7 @@ from pathlib import Path
 from ..configs import VARIANTS, get_config
 from ..progress import Progress, ProgressFn, ignore_progress
 from ..weights.io import convert_to_safetensors
-from ..weights.manifest import WeightFile, get_file, variant_files
+from ..weights.manifest import REINSTALL, WeightFile, get_file, variant_files
 from ..weights.store import WeightStore
 
 
@@ -176,6 +176,13 @@ def where(variant: str | None = None, *, models_dir: str | Path | None = None) -
     ]
 
 
+def fetch_command(variant: str) -> str:
+    """The command that brings the missing files of a variant."""
+    if all(file.is_bundled for file in variant_files(variant).values()):
+        return REINSTALL
+    return f"selva models download {variant}"
+
+
 def _files(variant: str | None) -> list[WeightFile]:
     chosen = list(VARIANTS) if variant is None else [get_config(variant).name]
     names = dict.fromkeys(file.name for name in chosen for file in variant_files(name).values())
@@ -204,15 +211,9 @@ def _variant_info(variant: str, store: WeightStore) -> VariantInfo:
         config.sample_rate,
         complete=not missing,
         download_bytes=sum(get_file(info.name).size_bytes or 0 for info in missing),
-        command=_command(variant) if missing else None,
+        command=fetch_command(variant) if missing else None,
         files=files,
     )
-
-
-def _command(variant: str) -> str:
-    if all(file.is_bundled for file in variant_files(variant).values()):
-        return "pip install --force-reinstall selva-audio"
-    return f"selva models download {variant}"
 
 
 def _text(path: Path | None) -> str | None:

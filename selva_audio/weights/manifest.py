@@ -10,6 +10,9 @@ from pathlib import Path
 from ..configs import VARIANTS, ModelConfig, get_config
 from ..errors import InputError, unknown_name
 
+# For a file that ships inside the package and is not there.
+REINSTALL = "pip install --force-reinstall selva-audio"
+
 _SELVA = "jnwnlee/SelVA"
 _MMAUDIO = "hkchengrex/MMAudio"
 _RELEASE = "https://github.com/hkchengrex/MMAudio/releases/download/v0.1/"

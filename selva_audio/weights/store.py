@@ -14,7 +14,7 @@ from .download import NotOnHub, fetch
 from .hashes import HashRegister
 from .hub import endpoint, hub_url, is_offline
 from .io import read_shapes, read_state_dict
-from .manifest import WeightFile, download_command, get_file
+from .manifest import REINSTALL, WeightFile, download_command, get_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -257,7 +257,7 @@ def _require_fit(path: Path, component: str, variant: str | ModelConfig) -> None
 
 def _fetch_advice(name: str) -> str:
     command = download_command(Path(name))
-    return f"Run `{command}`." if command else "Install selva-audio again."
+    return f"Run `{command}`." if command else f"Install selva-audio again: `{REINSTALL}`."
 
 
 def _label(file: WeightFile, path: Path) -> str:

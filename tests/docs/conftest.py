@@ -48,6 +48,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("a.mp4", "b.mp4"):
         (folder / "clips").mkdir(exist_ok=True)
         shutil.copy(folder / "clip.mp4", folder / "clips" / name)
+    (folder / "mono" / "dog_bark").mkdir(parents=True)
+    shutil.copy(folder / "clip.mp4", folder / "mono" / "dog_bark")
     return folder
 
 

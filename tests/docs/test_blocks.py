@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from selva_audio.cli.app import app, run
 from selva_audio.configs import VARIANTS
@@ -35,9 +36,15 @@ def test_commands_and_code_of_a_page_run(page, workplace, monkeypatch, capsys):
 
 def test_every_command_of_the_program_is_shown_on_a_page():
     shown = "\n".join(content for page in PAGES for kind, content in _blocks(page) if kind == "sh")
-    commands = [name for name in app if not name.startswith("-") and name != "models"]
-    commands += [f"models {name}" for name in app["models"] if not name.startswith("-")]
-    assert [name for name in commands if f"selva {name}" not in shown] == []
+    assert [command for command in _commands(app, "selva") if command not in shown] == []
+
+
+def _commands(parent: App, words: str) -> list[str]:
+    found = []
+    for name in parent:
+        if not name.startswith("-"):
+            found += _commands(parent[name], f"{words} {name}")
+    return found if parent.default_command is None else [words, *found]
 
 
 def _blocks(page: Path) -> list[tuple[str, str]]:
@@ -73,6 +80,12 @@ def _run_selva(arguments: list[str], command: str, capsys: pytest.CaptureFixture
             arguments += ["--variant", "demo_16k"]  # in place of the default, small_16k
         elif "demo_16k" not in arguments:
             arguments += ["--dry-run"]  # MMAudio variants have no toy inside the package
+    if arguments[:2] == ["demo", "scenes"]:
+        arguments += ["--duration", "1", "--size", "64"]
+    if arguments[:2] == ["evaluate", "selectivity"]:
+        arguments += ["--steps", "1"]  # what takes readers minutes is seconds of every stage here
+        if "--scenes" in arguments:
+            arguments[arguments.index("--scenes") + 1] = "1"
     capsys.readouterr()
     code = run(arguments)
     said = capsys.readouterr()
@@ -80,7 +93,7 @@ def _run_selva(arguments: list[str], command: str, capsys: pytest.CaptureFixture
     for flag in ("-o", "--output"):
         if flag in arguments and not {"--dry-run", "--takes"} & set(arguments):
             assert Path(arguments[arguments.index(flag) + 1]).exists(), command
-    if arguments[0] == "demo":
+    if arguments == ["demo"]:
         named = {name for page in PAGES for name in re.findall(r"`(demo_out/[^`]+)`", page.read_text())}
         assert "demo_out/demo.png" in named
         assert {name for name in named if not Path(name).exists()} == set()

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import selva_audio
-from selva_audio.bundle import load_model
 from selva_audio.weights.manifest import FILES
 
 ROOT = Path(__file__).parents[2]
@@ -89,12 +88,6 @@ def test_environment_variables_on_the_pages_are_read_by_the_program():
 def test_readme_and_changelog_tell_the_version():
     assert f"version = {{{selva_audio.__version__}}}" in _text(ROOT / "README.md")
     assert f"## [{selva_audio.__version__}]" in _text(ROOT / "CHANGELOG.md")
-
-
-def test_the_demo_is_called_a_placeholder_exactly_while_it_is_one():
-    is_placeholder = load_model("demo_16k", device="cpu", precision="fp32").placeholder
-    for name in ("README.md", "docs/getting-started.md"):
-        assert ("placeholder" in _text(ROOT / name)) is is_placeholder, name
 
 
 def _text(page: Path) -> str:

@@ -9,9 +9,11 @@ import pytest
 
 from selva_audio.errors import InputError
 from selva_audio.media.audio import read_audio_track
-from selva_audio.media.encode import write_video
+from selva_audio.media.encode import write_masks, write_video
+from selva_audio.media.masks import load_mask
 from selva_audio.media.video import probe, stream_frames
 from selva_audio.records import Frames
+from selva_audio.scenes import draw_frames, draw_scene
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".webm"])
@@ -46,3 +48,47 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path, cl
     with pytest.raises(InputError, match="Frame 1 is"):
         write_video([clips.picture(0), clips.picture(0, 20, 20)], 25.0, tmp_path / "a.mp4")
     assert os.listdir(tmp_path) == []
+
+
+def test_equal_small_frames_give_equal_files_wherever_they_lie_in_memory(tmp_path: Path) -> None:
+    pictures = draw_frames(draw_scene(5000002, split="train", duration=1.2), 112)
+    sizes = np.random.default_rng(0).integers(1, 20000, 600)
+    held, files = [], set()
+    for run in range(20):
+
+        def scattered(run: int = run):
+            for picture, size in zip(pictures, sizes[30 * run :], strict=False):
+                held.append(np.empty(size, np.uint8))
+                yield picture.copy()
+
+        files.add(write_video(scattered(), 25, tmp_path / "a.mp4").read_bytes())
+    assert len(files) == 1
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 47)])
+def test_a_moving_mask_is_read_back_as_it_was(tmp_path: Path, size: tuple[int, int]) -> None:
+    masks = np.random.default_rng(0).random((30, *size)) > 0.5
+    loaded = load_mask(write_masks(masks, 25, tmp_path / "mask.png"))
+    assert np.array_equal(loaded.values, 255 * masks.astype(np.uint8))
+    assert np.allclose(loaded.times, np.arange(30) / 25)
+
+
+def test_equal_masks_give_equal_files(tmp_path: Path) -> None:
+    masks = np.random.default_rng(0).random((5, 16, 16)) > 0.5
+    first, second = (write_masks(masks, 25, tmp_path / name) for name in ("a.png", "b.png"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("masks", "name", "sentence"),
+    [
+        ([], "mask.png", "no masks to write"),
+        ([np.ones((4, 4), bool)], "mask.mp4", "written as .png"),
+        ([np.ones((4, 4), bool), np.ones((4, 6), bool)], "mask.png", "Frame 1 is"),
+    ],
+    ids=["none", "ending", "size"],
+)
+def test_masks_that_cannot_be_written_leave_no_file(tmp_path: Path, masks, name: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        write_masks(masks, 25, tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -87,7 +87,7 @@ def test_a_recipe_with_hostile_values_is_not_replayed(bench, video, toy):
         "device": "cpu",
         "threads": 1,
         "take": 0,
-        "weights": {part: "placeholder" for part in PARTS},
+        "weights": {part: "md5:0" for part in PARTS},
         "source": {"path": str(video), "sha256": hashlib.sha256(video.read_bytes()).hexdigest()},
         "mask": None,
         "features": {},

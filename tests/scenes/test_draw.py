@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from selva_audio.scenes import MATERIALS, bouncing_balls, draw_frames, draw_masks, draw_scene
+from selva_audio.scenes import MATERIALS, draw_frames, draw_masks, draw_scene
 
 
 @pytest.mark.parametrize("size", [32, 64, 100])
@@ -55,10 +55,3 @@ def test_a_small_shift_shows_below_one_pixel():
     moved = np.abs(np.diff(heights))
     small = np.flatnonzero((moved > 0.1) & (moved < 0.5))
     assert len(small) and all(np.abs(frames[n + 1] - frames[n]).max() > 3 for n in small)
-
-
-def test_the_demo_scene_names_its_two_objects():
-    scene = bouncing_balls(4.0, size=96)
-    assert set(scene.impacts) == {"rubber ball", "metal ball"}
-    assert scene.pixels.shape == (100, 96, 96, 3) and scene.fps == 25
-    assert all(len(times) >= 3 for times in scene.impacts.values())

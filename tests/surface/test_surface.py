@@ -31,8 +31,8 @@ def commands(tree: App, prefix: str = "") -> dict[str, Any]:
         if name.startswith("-"):
             continue
         command, path = tree[name], f"{prefix} {name}".strip()
+        found |= commands(command, path)
         if command.default_command is None:
-            found |= commands(command, path)
             continue
         found[path] = {}
         for argument in command.assemble_argument_collection(parse_docstring=False):

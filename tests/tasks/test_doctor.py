@@ -6,6 +6,8 @@ import pytest
 from selva_audio.configs import VARIANTS
 from selva_audio.tasks import doctor
 from selva_audio.tasks.doctor import diagnose
+from selva_audio.weights import places
+from selva_audio.weights.manifest import REINSTALL
 
 
 def test_everything_is_looked_at_and_what_is_missing_has_advice(tmp_path: Path) -> None:
@@ -18,6 +20,15 @@ def test_everything_is_looked_at_and_what_is_missing_has_advice(tmp_path: Path) 
     assert findings["small_16k"].advice == "selva models download small_16k"
     assert all(finding.advice for finding in findings.values() if finding.status != "ok")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_missing_from_the_package_is_no_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "BUNDLED", tmp_path)
+    findings = {finding.subject: finding for finding in diagnose(tmp_path)}
+    assert findings["demo_16k"].status == "missing"
+    assert findings["demo_16k"].advice == REINSTALL
 
 
 def test_a_missing_package_is_a_finding_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
