@@ -37,8 +37,7 @@ class GeneratorConfig:
 
     ``sync_resampling`` "nearest_exact" is what published weights were trained with; "time_aware"
     places each sync token at the time of its frames, for models trained here; it needs
-    ``latent_rate``, the latent tokens per second. ``sync_delay`` seconds are added to those times: files are
-    read as published, one frame of 25 per second ahead, which the demo model did not meet in training.
+    ``latent_rate``, the latent tokens per second.
     """
 
     latent_dim: int
@@ -54,7 +53,6 @@ class GeneratorConfig:
     mlp_multiple_of: int = 256
     sync_resampling: Literal["nearest_exact", "time_aware"] = "nearest_exact"
     latent_rate: float | None = None
-    sync_delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,10 @@ class VAEConfig:
 
 @dataclass(frozen=True, slots=True)
 class VocoderConfig:
-    """BigVGAN (SPEC 15). ``final`` "tanh" has a bias in the last convolution, "clamp" has none."""
+    """BigVGAN (SPEC 15). ``final`` "tanh" has a bias in the last convolution, "clamp" has none.
+
+    ``stage_channels`` are the channels after each upsampling; None, as published, halves them each time.
+    """
 
     num_mels: int
     upsample_rates: tuple[int, ...]
@@ -94,6 +95,13 @@ class VocoderConfig:
     resblock_dilations: tuple[int, ...] = (1, 3, 5)
     snake: Literal["snake", "snakebeta"] = "snakebeta"
     final: Literal["tanh", "clamp"] = "tanh"
+    stage_channels: tuple[int, ...] | None = None
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels after each upsampling."""
+        halved = tuple(self.initial_channels >> stage + 1 for stage in range(len(self.upsample_rates)))
+        return self.stage_channels or halved
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,16 +283,16 @@ def _demo() -> ModelConfig:
             text_dim=64,
             sync_resampling="time_aware",
             latent_rate=31.25,
-            sync_delay=0.04,
         ),
         vae=replace(VAE_16K, hidden_dim=24),
         vocoder=replace(
             VOCODER_16K,
-            upsample_rates=(4, 4, 4, 2, 2),
-            upsample_kernels=(8, 8, 8, 4, 4),
+            upsample_rates=(1, 1, 1, 256),
+            upsample_kernels=(3, 3, 3, 512),
             initial_channels=192,
-            resblock_kernels=(3, 7),
-            resblock_dilations=(1, 3),
+            stage_channels=(192, 192, 256, 1),
+            resblock_kernels=(3,),
+            resblock_dilations=(1,),
         ),
         video_encoder=VideoEncoderConfig(
             image_size=64, width=96, depth=3, num_heads=3, mlp_dim=384, text_dim=96

@@ -8,15 +8,15 @@ from typing import Any
 from selva_audio.scenes import CONTINUOUS, HEARD, HELD_OUT, MATERIALS
 
 from .data import CONFIG
+from .evaluate import REPORT
 from .parts import part_path
 
 _COLUMNS = ("onset_f1_50ms", "onset_f1_80ms", "cross_hits", "material_accuracy", "median_offset_ms")
 _ROWS = {
     "generated": "generated for the prompted object",
-    "exchanged": "the other object's prompt, scored on this one",
     "null_sync": "no sync features",
-    "ground_truth": "true stem",
-    "coded": "true stem through VAE and vocoder",
+    "truth": "true stem",
+    "truth_coded": "true stem through VAE and vocoder",
     "mixture": "true mixture",
     "other_scene": "stem of another scene",
 }
@@ -31,7 +31,8 @@ function can be tried and tested without a download. **It means nothing on real 
 - Sounds all the time, louder the faster it turns: {continuous}.
 - Prompts: the material's word, as in {examples}.
 - Pictures: the scenes of `selva_audio.scenes`; any size, they are squashed to 64 x 64.
-- Sound: 16 kHz mono. The vocoder was trained with spectral losses alone, so noise is smoother than real.
+- Sound: 16 kHz mono. All tones are harmonics of 62.5 Hz, the rate of mel frames, with the phases of one
+  clock: that is what so small a vocoder can learn. It is no vocoder for other sounds.
 
 ## Files
 
@@ -54,15 +55,15 @@ The "test" split of the scenes cannot be reached from the training code.
 {notes}
 ## Measured
 
-`report.json`, {scenes} scenes of two and three objects of the "{split}" split, generation seed {seed},
-25 Euler steps, guidance 4.5. Impacts are found in the mel of the sound; accuracy is over all true impacts,
-misses count as wrong.
+{scenes} scenes of two and three objects of the "test" split, generation seed {seed}, {steps} Euler steps,
+guidance {cfg_strength}; scored from written mp4 files, by `selva evaluate selectivity --scenes {scenes}`.
+Accuracy is over all true impacts, misses count as wrong.
 
 | | F1 50 ms | F1 80 ms | hits on others | material accuracy | median offset, ms |
 |---|---|---|---|---|---|
 {rows}
 
-- Sounds of an exchanged prompt on the object it names: {hits_on_named}.
+- With the other object's prompt: hits on the object that it names {other_hits}, on this one {own_hits}.
 - Clips that stay silent for a material that is not there: {silent}.
 - Held-out materials, before any tuning: F1 at 50 ms {held_f1}, material accuracy {held_accuracy}.
 - Correlation of loudness and speed for the continuous source: {correlation} (worst clip {worst}).
@@ -75,9 +76,9 @@ MIT, as the code; all training data is drawn by the code.
 
 
 def model_card(folder: Path) -> str:
-    """The card of the parts in ``folder``, from its ``report.json``, logs and ``notes.md``, if any."""
+    """The card of the parts in ``folder``, from its report, logs and ``notes.md``, if any."""
     notes = folder / "notes.md"
-    result = json.loads((folder / "report.json").read_text())
+    result = json.loads((folder / REPORT).read_text())
     controls = result["controls"]
     sizes = {part: part_path(folder, part).stat().st_size for part in CONFIG.files}
     return _TEXT.format(
@@ -91,23 +92,26 @@ def model_card(folder: Path) -> str:
         training="\n".join(_training_rows(folder)),
         notes="\n" + notes.read_text() if notes.is_file() else "",
         scenes=result["scenes"],
-        split=result["split"],
-        seed=result["seed"],
+        seed=", ".join(str(seed) for seed in result["generation_seeds"]),
+        steps=result["steps"],
+        cfg_strength=result["cfg_strength"],
         rows="\n".join(
             _score_row(text, {"generated": result, **controls}[key]) for key, text in _ROWS.items()
         ),
-        hits_on_named=controls["exchanged"]["hits_on_named"],
-        silent=controls["absent"]["silent_clips"],
+        other_hits=controls["prompt_exchanged"]["other_hits"],
+        own_hits=controls["prompt_exchanged"]["own_hits"],
+        silent=result["absent_silent"],
         held_f1=result["held_out"]["onset_f1_50ms"],
         held_accuracy=result["held_out"]["material_accuracy"],
-        correlation=result["continuous"]["correlation"],
-        worst=result["continuous"]["worst"],
-        vocoder=_vocoder_table(result.get("vocoder", {})),
+        correlation=result["continuous_correlation"],
+        worst=result["continuous_correlation_worst"],
+        vocoder=_vocoder_table(result["vocoder"]),
     )
 
 
 def _score_row(text: str, numbers: Mapping[str, Any]) -> str:
-    return f"| {text} | " + " | ".join(f"{numbers[key]:.3f}" for key in _COLUMNS) + " |"
+    cells = ("-" if numbers[key] is None else f"{numbers[key]:.3f}" for key in _COLUMNS)
+    return f"| {text} | " + " | ".join(cells) + " |"
 
 
 def _training_rows(folder: Path) -> list[str]:
@@ -124,11 +128,10 @@ def _training_rows(folder: Path) -> list[str]:
 
 
 def _vocoder_table(scores: Mapping[str, Mapping[str, float]]) -> str:
-    if not scores:
-        return ""
     keys = ("mel_l1", "stft", "material_accuracy", "onset_f1_50ms")
     head = (
-        "Vocoder against Griffin-Lim (64 iterations) on mels of unseen stems; `coded`: through the VAE.\n\n"
+        "Vocoder against Griffin-Lim (64 iterations) on mels of unseen stems, straight and through the VAE\n"
+        "(`coded`); distances are to the true stem.\n\n"
     )
     head += "| | mel L1 | STFT distance | material accuracy | F1 50 ms |\n|---|---|---|---|---|\n"
     rows = (

@@ -8,13 +8,12 @@ from torch import Tensor
 
 from selva_audio.configs import get_config
 from selva_audio.models.mel import mel_spectrogram
-from selva_audio.scenes import HEARD, HELD_OUT, SAMPLE_RATE, Scene, draw_scene, mixture, stem
+from selva_audio.scenes import HEARD, HELD_OUT, SAMPLE_RATE, Scene, draw_scene, stem
 
 VARIANT = "demo_16k"
 CONFIG = get_config(VARIANT)
 TRAINING_SPLITS = ("train", "val")
-_HELD_OUT_SHARE = 0.2
-_MIXTURE_SHARE = 0.2
+HELD_OUT_SHARE = 0.2
 _EDGE = 0.25
 
 
@@ -40,7 +39,7 @@ def training_scene(
 
 
 def random_sounds(rng: np.random.Generator, count: int, num_samples: int, *, split: str = "train") -> Tensor:
-    """Stretches of stems, some of mixtures, at varied level: (count, num_samples) in [-1, 1].
+    """Stretches of stems: (count, num_samples) in [-1, 1].
 
     They feed the codec alone, so held-out materials are among them.
     """
@@ -53,17 +52,13 @@ def mels(waveforms: Tensor) -> Tensor:
 
 
 def _random_sound(rng: np.random.Generator, num_samples: int, split: str) -> np.ndarray:
-    is_held_out = rng.random() < _HELD_OUT_SHARE
-    is_mixture = rng.random() < _MIXTURE_SHARE
-    duration = max(1.0, num_samples / SAMPLE_RATE + 2 * _EDGE)
     scene = training_scene(
         int(rng.integers(2**48)),
         split=split,
-        materials=(*HEARD, *HELD_OUT) if is_mixture else (HELD_OUT if is_held_out else HEARD),
-        num_objects=2 if is_mixture else 1,
-        duration=duration,
+        materials=HELD_OUT if rng.random() < HELD_OUT_SHARE else HEARD,
+        num_objects=1,
+        duration=max(1.0, num_samples / SAMPLE_RATE + 2 * _EDGE),
     )
-    wave = mixture(scene) if is_mixture else stem(scene, 0)
+    wave = stem(scene, 0)
     first = int(rng.integers(len(wave) - num_samples + 1))
-    gain = np.float32(10 ** rng.uniform(-0.4, 0.1))
-    return np.clip(wave[first : first + num_samples] * gain, -1, 1)
+    return wave[first : first + num_samples]

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from selva_audio.evaluation.onsets import match_onsets, total
 from selva_audio.media.transforms import to_sync
 from selva_audio.scenes import MATERIALS, prompt
 
 from .data import training_scene
 from .encoder import EncoderStage
 from .features import scene_frames
-from .onsets import match_onsets, total
 
 _FIRST_MOMENT = 0.16 + 0.02
 _BIN = 0.04

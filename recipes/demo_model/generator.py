@@ -15,7 +15,7 @@ from .features import Pairs, make_shards, read_shards
 from .fit import Plan, Trainee, device_of, normal
 from .parts import load_part
 
-PLAN = Plan(steps=2400, learning_rate=1e-3, ema=0.997, warmup=100)
+PLAN = Plan(steps=3600, learning_rate=1e-3, ema=0.997, warmup=100)
 BATCH = 8
 _DROP_VIDEO, _DROP_TEXT = 0.1, 0.1
 _WHOLE_SHARE = 0.5

@@ -23,7 +23,8 @@ PREFIXES: Mapping[str, Mapping[str, str]] = {
     "vae": {"vae": ""},
     "clip": {"clip": "clip."},
     "generator": {"generator": ""},
-    "vocoder": {"vocoder": ""},
+    "vocoder": {"rough_vocoder": ""},
+    "polish": {"vocoder": ""},
 }
 _LICENCE = {"licence": "MIT", "variant": VARIANT}
 

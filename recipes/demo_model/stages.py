@@ -39,6 +39,13 @@ STAGES: Mapping[str, Stage] = {
     "vocoder": Stage(
         lambda folder, seed: vocoder.VocoderStage(load_part(folder, "vae")), vocoder.PLAN, ("vae",)
     ),
+    "polish": Stage(
+        lambda folder, seed: vocoder.VocoderStage(
+            load_part(folder, "vae"), start=read_weights(folder, "rough_vocoder")
+        ),
+        vocoder.POLISH_PLAN,
+        ("vae", "vocoder"),
+    ),
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..configs import VocoderConfig
 from ..errors import CheckpointError, InputError
@@ -15,6 +16,7 @@ from ..progress import Progress, ProgressFn, ignore_progress
 from .antialias import ACTIVATION_REACH, AntialiasedActivation
 
 _EDGE_KERNEL = 7
+_LONG_HOP = 64
 _HALVES = (".weight_g", ".weight_v")
 _NEW_NAMES = {
     ".parametrizations.weight.original0": ".weight_g",
@@ -35,9 +37,11 @@ class BigVGAN(nn.Module):
         self.conv_pre = nn.Conv1d(config.num_mels, channels, _EDGE_KERNEL, padding=_EDGE_KERNEL // 2)
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
-        for rate, kernel in zip(config.upsample_rates, config.upsample_kernels, strict=True):
-            up = nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2)
-            channels //= 2
+        stages = zip(config.upsample_rates, config.upsample_kernels, config.widths, strict=True)
+        for rate, kernel, width in stages:
+            layer = OverlapAdd if rate >= _LONG_HOP and kernel % rate == 0 else nn.ConvTranspose1d
+            up = layer(channels, width, kernel, rate, padding=(kernel - rate) // 2)
+            channels = width
             self.ups.append(nn.Sequential(up))
             self.resblocks.extend(ResidualBlock(channels, size, config) for size in config.resblock_kernels)
         self.activation_post = AntialiasedActivation(channels, config.snake)
@@ -80,6 +84,29 @@ class BigVGAN(nn.Module):
             hidden = sum(block(hidden) for block in blocks) / per_stage
         wave: Tensor = self.conv_post(self.activation_post(hidden)).float()
         return torch.tanh(wave) if self.config.final == "tanh" else wave.clamp(-1, 1)
+
+
+class OverlapAdd(nn.ConvTranspose1d):
+    """A transposed convolution as one matrix product and a sum of shifted blocks.
+
+    The same sum; for a stride of hundreds, torch's own takes several times as long on a CPU. The kernel is a
+    multiple of the stride.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, C, L) -> (B, C', L * stride)."""
+        hop, padding = self.stride[0], int(self.padding[0])
+        batch, channels, length = x.shape
+        product = x.transpose(1, 2).reshape(-1, channels) @ self.weight.flatten(1)
+        blocks = product.reshape(batch, length, self.out_channels, -1, hop)
+        overlap = blocks.shape[3] - 1
+        shifted = [
+            functional.pad(blocks[..., index, :], (0, 0, 0, 0, index, overlap - index))
+            for index in range(overlap + 1)
+        ]
+        wave = torch.stack(shifted).sum(dim=0).transpose(1, 2).reshape(batch, self.out_channels, -1)
+        wave = wave[..., padding : wave.shape[-1] - padding]
+        return wave if self.bias is None else wave + self.bias[:, None]
 
 
 class ResidualBlock(nn.Module):

@@ -192,7 +192,7 @@ class Generator(nn.Module):
         if self.config.sync_resampling == "nearest_exact":
             return nearest_rows(num_sync, num_latents)
         assert self.config.latent_rate is not None
-        return time_aware_rows(num_sync, num_latents, self.config.latent_rate, delay=self.config.sync_delay)
+        return time_aware_rows(num_sync, num_latents, self.config.latent_rate)
 
     def empty_clip(self, batch: int, num_tokens: int) -> Tensor:
         """Learned features of "no picture": (batch, num_tokens, clip_dim)."""
@@ -271,14 +271,13 @@ def nearest_rows(num_source: int, num_target: int) -> Tensor:
     return resampled[0, 0].long()
 
 
-def time_aware_rows(num_sync: int, num_latents: int, latent_rate: float, *, delay: float = 0.0) -> Tensor:
+def time_aware_rows(num_sync: int, num_latents: int, latent_rate: float) -> Tensor:
     """Rows that put each sync token at the time of the frames it saw.
 
     The step tokens of a segment stand for the middle of its window, so token p is at p / 25 + 0.16 seconds;
     spreading the tokens evenly over the clip, as published weights want it, is up to 0.16 s off at both ends.
-    ``delay`` seconds are added to each token's time.
     """
-    offset = (SEGMENT_FRAMES - SEGMENT_STEP) / 2 / SYNC_RATE + delay
+    offset = (SEGMENT_FRAMES - SEGMENT_STEP) / 2 / SYNC_RATE
     times = (torch.arange(num_latents, dtype=torch.float64, device="cpu") + 0.5) / latent_rate
     return ((times - offset) * SYNC_RATE).floor().long().clamp(0, num_sync - 1)
 

@@ -8,7 +8,7 @@ from .draw import draw_frames, draw_masks
 from .materials import CONTINUOUS, HEARD, HELD_OUT, MATERIALS, Material
 from .prompts import caption, prompt, prompts
 from .scene import FPS, Scene, SceneObject, draw_scene, mixture, silence, stem
-from .sounds import SAMPLE_RATE
+from .sounds import PERIOD, SAMPLE_RATE
 
 __all__ = [
     "CONTINUOUS",
@@ -16,6 +16,7 @@ __all__ = [
     "HEARD",
     "HELD_OUT",
     "MATERIALS",
+    "PERIOD",
     "SAMPLE_RATE",
     "Material",
     "Scene",

@@ -23,11 +23,11 @@ class Material:
         shape: outline.
         colour: RGB of the body, 0 to 255.
         accent: RGB of its markings.
-        partials: (hertz, relative amplitude, decay in seconds) of each decaying tone of an impact.
-        noise: (low hertz, high hertz, amplitude, decay in seconds) of the burst of an impact, or of a
-            continuous source, where the decay counts for nothing.
+        partials: (hertz, relative amplitude, decay in seconds) of each decaying tone of an impact, or of the
+            lasting tones of a continuous source, where the decay counts for nothing.
+        noise: (low hertz, high hertz, amplitude, decay in seconds) of the burst of an impact.
         glide: pitch at the impact over the pitch it settles to.
-        continuous: sounds all the time, louder and higher the faster it turns; it has no impacts.
+        continuous: sounds all the time, louder the faster it turns; it has no impacts.
     """
 
     name: str
@@ -73,7 +73,11 @@ _ALL = (
     ),
     Material(
         "fan", "blades", "whir", "wheel", (178, 84, 208), (244, 226, 252),
-        ((210.0, 0.35, 0.0),), (250.0, 1500.0, 1.0, 0.0), continuous=True,
+        (
+            (187.5, 1.0, 0.0), (375.0, 0.7, 0.0), (562.5, 0.5, 0.0),
+            (750.0, 0.35, 0.0), (937.5, 0.2, 0.0),
+        ),
+        (250.0, 1500.0, 0.0, 0.0), continuous=True,
     ),
 )  # fmt: skip
 

@@ -23,7 +23,8 @@ _HOP_SHARE = 0.65
 _SIZES = (0.075, 0.110)
 _WHEEL_SIZES = (0.115, 0.145)
 _WHEEL_HEIGHTS = (0.2, 0.4)
-_MEAN_SIZE = 0.0925
+# Few, so that a small vocoder can tell which harmonics a wide band of the mel holds.
+_PITCHES = (0.92, 1.0, 1.08)
 _COLOUR_JITTER = 26.0
 _BACKGROUND = (18.0, 20.0, 26.0)
 _BACKGROUND_JITTER = 26.0
@@ -42,7 +43,7 @@ class SceneObject:
         rest: height of its centre above the floor line when it does not move.
         colour: RGB of the body, 0 to 255.
         accent: RGB of the markings.
-        pitch: factor on its frequencies; small objects sound higher.
+        pitch: factor on its frequencies, one of three; small objects sound higher.
     """
 
     material: Material
@@ -160,20 +161,20 @@ def draw_scene(
 def stem(scene: Scene, index: int) -> NDArray[np.float32]:
     """Sound of one object, with room tone: (L,) float32 at 16 kHz."""
     each = scene.objects[index]
-    rng = stream(scene.split, scene.seed, f"sound {index}")
-    wave = room_tone(scene.num_samples, rng)
+    wave = room_tone(scene.num_samples)
     if isinstance(each.motion, Turning):
-        return wave + turning_sound(each.material, each.motion, scene.num_samples, each.pitch, rng)
+        return wave + turning_sound(each.material, each.motion, scene.num_samples, each.pitch)
+    rng = stream(scene.split, scene.seed, f"sound {index}")
     for time, loudness in zip(each.impacts, each.loudness, strict=True):
         first = round(time * SAMPLE_RATE)
-        sound = impact(each.material, float(loudness), each.pitch, rng)[: scene.num_samples - first]
+        sound = impact(each.material, float(loudness), each.pitch, rng, first)[: scene.num_samples - first]
         wave[first : first + len(sound)] += sound
     return wave
 
 
 def silence(scene: Scene) -> NDArray[np.float32]:
     """Room tone alone: the sound of a prompt that names nothing in the scene."""
-    return room_tone(scene.num_samples, stream(scene.split, scene.seed, "silence"))
+    return room_tone(scene.num_samples)
 
 
 def mixture(scene: Scene) -> NDArray[np.float32]:
@@ -201,7 +202,6 @@ def _draw_object(
         np.clip(np.array(base, dtype=np.float64) + shift, 0, 255)
         for base, shift in zip((material.colour, material.accent), jitter, strict=True)
     )
-    mean = np.mean(_WHEEL_SIZES) if material.continuous else _MEAN_SIZE
-    return SceneObject(
-        material, centre, size, motion, rest, colour, accent, pitch=float((mean / size) ** 0.5)
-    )
+    exact = float((np.mean(_WHEEL_SIZES if material.continuous else _SIZES) / size) ** 0.5)
+    pitch = min(_PITCHES, key=lambda each: abs(each - exact))
+    return SceneObject(material, centre, size, motion, rest, colour, accent, pitch)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from selva_audio.configs import VOCODER_16K, VOCODER_44K, VocoderConfig
+from selva_audio.configs import VOCODER_16K, VOCODER_44K, VocoderConfig, get_config
 from selva_audio.errors import CheckpointError, InputError
 from selva_audio.models.antialias import (
     ACTIVATION_REACH,
@@ -15,7 +15,7 @@ from selva_audio.models.antialias import (
     downsample2,
     upsample2,
 )
-from selva_audio.models.bigvgan import BigVGAN, fold_weight_norm, vocode_in_chunks
+from selva_audio.models.bigvgan import BigVGAN, OverlapAdd, fold_weight_norm, vocode_in_chunks
 from selva_audio.progress import Cancelled
 
 DEMO = VocoderConfig(
@@ -292,3 +292,19 @@ def test_bf16_weights_take_and_give_float32(toy):
     wave = toy().bfloat16()(mel)
     assert wave.dtype == torch.float32 and torch.isfinite(wave).all()
     assert (wave - expected).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("kernel", "rate"), [(512, 256), (256, 64), (192, 64), (64, 64)])
+def test_overlap_add_is_the_transposed_convolution(kernel, rate):
+    torch.manual_seed(0)
+    plain = torch.nn.ConvTranspose1d(5, 3, kernel, rate, padding=(kernel - rate) // 2)
+    fast = OverlapAdd(5, 3, kernel, rate, padding=(kernel - rate) // 2)
+    fast.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 5, 9)
+    assert torch.allclose(fast(x), plain(x), atol=1e-5) and fast(x).shape == (2, 3, 9 * rate)
+
+
+def test_stage_channels_replace_the_halving():
+    config = replace(get_config("demo_16k").vocoder, stage_channels=None)
+    assert config.widths == (96, 48, 24, 12)
+    assert replace(config, stage_channels=(8, 8, 8, 1)).widths == (8, 8, 8, 1)

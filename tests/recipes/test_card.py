@@ -13,16 +13,18 @@ ROW = {
     "material_accuracy": 0.74,
     "median_offset_ms": 5.5,
 }
-CONTROLS = ("exchanged", "null_sync", "ground_truth", "coded", "mixture", "other_scene")
+CONTROLS = ("null_sync", "truth", "truth_coded", "mixture", "other_scene", "prompt_exchanged")
+VOCODER = {"mel_l1": 0.21, "stft": 0.32, "material_accuracy": 0.96, "onset_f1_50ms": 0.97}
 
 
 @pytest.fixture
 def folder(tmp_path):
     controls = {name: dict(ROW) for name in CONTROLS}
-    controls["exchanged"]["hits_on_named"] = 0.87
-    controls["absent"] = {"silent_clips": 0.98}
-    report = {"split": "test", "scenes": 3, "seed": 4, **ROW, "controls": controls}
-    report |= {"held_out": ROW, "continuous": {"correlation": 0.83, "worst": 0.71}}
+    controls["prompt_exchanged"] |= {"other_hits": 0.87, "own_hits": 0.05}
+    report = {"scenes": 3, "generation_seeds": [4], "steps": 25, "cfg_strength": 4.5, **ROW}
+    report |= {"controls": controls, "absent_silent": 0.98, "held_out": ROW}
+    report |= {"continuous_correlation": 0.83, "continuous_correlation_worst": 0.71}
+    report["vocoder"] = {"vocoder": VOCODER, "griffin_lim": VOCODER}
     (tmp_path / "report.json").write_text(json.dumps(report))
     for name in CONFIG.files.values():
         (tmp_path / name).write_bytes(b"0" * 1000)
@@ -36,6 +38,7 @@ def test_the_card_holds_the_measured_numbers(folder):
     assert "| generated for the prompted object | 0.510 | 0.620 | 0.130 | 0.740 | 5.500 |" in card
     for text in ("0.87", "0.98", "0.83", "0.71", "3 scenes", "means nothing on real footage"):
         assert text in card
+    assert "| griffin_lim | 0.210 | 0.320 | 0.960 | 0.970 |" in card
     assert all(name in card for name in CONFIG.files.values())
 
 

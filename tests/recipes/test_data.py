@@ -8,8 +8,7 @@ from recipes.demo_model import features
 from recipes.demo_model.data import CONFIG, mels, random_sounds, training_scene
 from recipes.demo_model.fit import stream
 from recipes.demo_model.labels import NEIGHBOUR, segment_batch, soft_bins
-from recipes.demo_model.onsets import detect_onsets, match_onsets, total
-from selva_audio.scenes import HEARD, HELD_OUT, stem
+from selva_audio.scenes import HEARD, HELD_OUT
 
 
 def test_training_code_cannot_reach_the_test_split():
@@ -72,21 +71,6 @@ def test_labels_put_the_named_object_where_it_is():
     times = 5 * 8 / 25 + np.arange(16) / 25
     expected = 2 * wood.positions(times).reshape(8, 4) - 1
     assert np.allclose(batch.place[0].numpy(), expected, atol=1e-5)
-
-
-def test_onsets_of_real_stems_are_found_on_time():
-    matches = []
-    for seed in range(4):
-        scene = training_scene(seed, split="val", materials=("wood", "metal"), num_objects=1)
-        mel = mels(torch.from_numpy(stem(scene, 0))[None])[0].numpy()
-        matches.append(match_onsets(detect_onsets(mel), scene.objects[0].impacts, 0.05))
-    whole = total(matches)
-    assert whole.f1 > 0.97 and abs(np.median(whole.offsets)) < 0.006
-
-
-def test_each_onset_matches_once():
-    match = match_onsets(np.array([1.0, 1.01, 2.0]), np.array([1.0, 3.0]), 0.05)
-    assert (match.matched, match.detected, match.true) == (1, 3, 2) and match.f1 == pytest.approx(0.4)
 
 
 def test_mels_have_the_shape_of_the_variant():

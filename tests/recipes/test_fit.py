@@ -28,6 +28,11 @@ def toy_refine():
     return encoder.EncoderStage(segments=2, start=encoder.EncoderStage(segments=2).module.state_dict())
 
 
+def toy_polish():
+    start = vocoder.VocoderStage(None).module.state_dict()
+    return vocoder.VocoderStage(None, start=start, batch=1, frames=18)
+
+
 STAGES = {
     "refine": (encoder.REFINE_PLAN, toy_refine),
     "vae": (vae.PLAN, lambda: vae.VAEStage(batch=2, frames=16)),
@@ -35,15 +40,17 @@ STAGES = {
     "clip": (clip.PLAN, lambda: clip.CLIPStage(frames=4)),
     "generator": (generator.PLAN, toy_generator),
     "vocoder": (vocoder.PLAN, lambda: vocoder.VocoderStage(None, batch=1, frames=18)),
+    "polish": (vocoder.POLISH_PLAN, toy_polish),
 }
 
 
+@pytest.mark.parametrize("steps", [3, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_that_was_killed_and_resumed_equals_one_that_was_not(name, tmp_path):
+def test_a_stage_that_was_killed_and_resumed_equals_one_that_was_not(name, steps, tmp_path):
     plan, build = STAGES[name]
-    plan = replace(plan, steps=3)
+    plan = replace(plan, steps=steps)
     whole = fit(name, build, plan, tmp_path / "whole", seed=1)
-    fit(name, build, plan, tmp_path / "killed", seed=1, stop_after=2)
+    fit(name, build, plan, tmp_path / "killed", seed=1, stop_after=2 * steps // 3)
     resumed = fit(name, build, plan, tmp_path / "killed", seed=1)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)

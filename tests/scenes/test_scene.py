@@ -9,6 +9,7 @@ from selva_audio.scenes import (
     HEARD,
     HELD_OUT,
     MATERIALS,
+    PERIOD,
     SAMPLE_RATE,
     draw_frames,
     draw_scene,
@@ -156,3 +157,15 @@ def test_wrong_arguments_are_named(arguments, hint):
     arguments = {"seed": 0, "split": "val"} | arguments
     with pytest.raises(InputError, match=hint):
         draw_scene(arguments.pop("seed"), **arguments)
+
+
+def test_room_tone_repeats_every_mel_frame():
+    frames = silence(draw_scene(0, split="val"))[: 100 * PERIOD].reshape(100, PERIOD)
+    assert np.array_equal(frames, np.repeat(frames[:1], 100, axis=0))
+
+
+def test_lasting_tones_repeat_every_mel_frame_but_for_their_envelope():
+    scene = draw_scene(3, split="val", materials=("fan",), num_objects=1)
+    wave = stem(scene, 0)[PERIOD * 50 : PERIOD * 150].reshape(100, PERIOD)
+    unit = wave / np.linalg.norm(wave, axis=1, keepdims=True)
+    assert np.median(np.sum(unit[:-1] * unit[1:], axis=1)) > 0.99
