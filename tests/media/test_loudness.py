@@ -106,3 +106,12 @@ def test_the_guard_turns_down_exactly_what_was_raised_past_the_ceiling(seed, bef
     allowed = max(ceiling, true_peak_dbtp(original))
     assert true_peak_dbtp(guarded) == pytest.approx(min(true_peak_dbtp(processed), allowed), abs=1e-3)
     assert gain <= 0 and torch.equal(guarded, processed) == (gain == 0)
+
+
+def test_a_quiet_sound_reaches_its_lufs_though_parts_of_it_lie_under_the_absolute_gate():
+    times = torch.arange(32000) / 16000
+    tone = torch.sin(2 * torch.pi * 1000 * times) * torch.where(times < 1, 1.0, 0.4)
+    quiet = (tone * 10 ** (-63 / 20))[None]
+    assert lufs(quiet, 16000) - lufs(quiet * 10, 16000) > -19.9
+    levelled, _ = normalize(quiet, 16000, "lufs", -30.0, -1.0)
+    assert lufs(levelled, 16000) == pytest.approx(-30, abs=0.01)
