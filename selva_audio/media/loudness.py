@@ -161,8 +161,8 @@ def _level(waveform: "Tensor", sample_rate: int, mode: str) -> tuple[float, str 
         return rms_dbfs(waveform), (
             f"{seconds:.2f} s are too short to measure LUFS (0.4 s at least); the RMS level was used instead."
         )
-    # The absolute gate of LUFS leaves out blocks of a quiet sound that count once it is raised: measured at the
-    # height of full scale, the level does not depend on the gain that it is measured for.
+    # The absolute gate of LUFS leaves out blocks of a quiet sound that count once it is raised: measured at
+    # full scale, the level does not depend on the gain that it is measured for.
     peak = float(waveform.abs().max()) if waveform.numel() else 0.0
     scale = peak if mode == "lufs" and peak > 0 else 1.0
     return level(waveform / scale, sample_rate, mode) + _decibels(scale), None
