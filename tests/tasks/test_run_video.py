@@ -71,7 +71,8 @@ def test_start_puts_the_sound_at_its_place_in_the_video(demo_model, clip, tmp_pa
 )
 def test_every_output_option_changes_the_file(demo_model, clip, tmp_path, base, changed, ending) -> None:
     vocoder = copy.deepcopy(demo_model.vocoder)
-    vocoder.conv_post.weight.mul_(1000)  # no dog is in the clip, so the sound itself is next to silent
+    for parameter in vocoder.conv_post.parameters():
+        parameter.mul_(1000)  # no dog is in the clip, so the sound itself is next to silent
     loud_model = demo_model.replace(vocoder=vocoder)
     sounds = []
     for index, options in enumerate((base, base | changed)):
