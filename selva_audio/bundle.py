@@ -2,7 +2,8 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,11 +58,19 @@ class SelVAModel:
     Attributes:
         config: sizes and rates.
         policy: device, precision, offload.
+        adapters: path, sha256 and strength of each adapter in the generator.
     """
 
-    def __init__(self, config: ModelConfig, policy: RuntimePolicy, parts: Mapping[str, Part]) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        policy: RuntimePolicy,
+        parts: Mapping[str, Part],
+        adapters: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.config = config
         self.policy = policy
+        self.adapters = tuple(adapters)
         self._parts = dict(parts)
 
     generator = property(lambda self: self._part("generator").get(), doc="Flow-matching transformer.")
@@ -105,7 +114,29 @@ class SelVAModel:
         changed = {name: _given(module) for name, module in parts.items()}
         if "clip" in changed:
             changed["image_clip"] = changed["clip"]
-        return SelVAModel(self.config, self.policy, self._parts | changed)
+        adapters = () if "generator" in parts else self.adapters
+        return SelVAModel(self.config, self.policy, self._parts | changed, adapters)
+
+    def adapted(
+        self,
+        build: "Callable[[Any], nn.Module]",
+        adapters: Sequence[Mapping[str, Any]],
+        *,
+        clip_conditioning: bool,
+    ) -> "SelVAModel":
+        """A bundle whose generator is made of this one's at first use; all tensors are shared.
+
+        Args:
+            build: gives the new generator from the present one, which it leaves as it is.
+            adapters: path, sha256 and strength of each adapter that it adds.
+            clip_conditioning: what "auto" means with them.
+        """
+        base = self._part("generator")
+        added = "".join(f";{each['sha256']}*{each['strength']!r}" for each in adapters)
+        part = Part(lambda: build(base.get()), lambda: base.identity + added)
+        config = replace(self.config, clip_conditioning=clip_conditioning)
+        parts = self._parts | {"generator": part}
+        return SelVAModel(config, self.policy, parts, (*self.adapters, *adapters))
 
     def _part(self, name: str) -> Part:
         if name not in self._parts:

@@ -9,6 +9,7 @@ from pydantic import Field
 from ..errors import InputError
 from ..options import LoadOptions, SelectivityOptions
 from .console import print_json, progress_bar, say, show
+from .settings import Adapters, Strengths
 
 Json = Annotated[bool, Parameter(negative=(), help="Result as JSON on stdout.")]
 Output = Annotated[Path | None, Parameter(name=("--output", "-o"), help="JSON file for the result.")]
@@ -33,6 +34,8 @@ def selectivity(
         Path | None,
         Parameter(help="Instead of drawn scenes: a folder of CLASS/NAME.mp4 with sound, CLASS the prompt."),
     ] = None,
+    adapter: Adapters = (),
+    adapter_strength: Strengths = (),
     model: Annotated[BenchmarkModel, Parameter(name="*", group="Model")] = MODEL,
     output: Output = None,
     figure: Annotated[Path | None, Parameter(help="PNG file for a picture of the result.")] = None,
@@ -41,12 +44,14 @@ def selectivity(
     """Prompt for one object of a scene at a time; score timing, selection and material."""
     if folder is not None and figure is not None:
         raise InputError("--figure draws the benchmark of drawn scenes, not --folder. Leave one of them out.")
+    from ..tasks.adapter import with_adapters
     from ..tasks.evaluate import evaluate_selectivity
     from ..tasks.evaluate_folder import evaluate_folder
     from ..tasks.generate import load_model
 
     with progress_bar("Loading") as on_progress:
         bundle = load_model(**model.model_dump(), on_progress=on_progress)
+    bundle = with_adapters(bundle, adapter, adapter_strength)
     with progress_bar("Scoring") as on_progress:
         if folder is not None:
             result = evaluate_folder(bundle, folder, settings, output=output, on_progress=on_progress)

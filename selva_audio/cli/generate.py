@@ -9,7 +9,17 @@ from cyclopts import Parameter
 from ..errors import SelVAError
 from ..options import FeatureOptions, GenerateOptions
 from .console import print_json, progress_bar, say
-from .settings import MODEL, SOUND, WRITE, ModelSettings, SoundSettings, WriteSettings, pick
+from .settings import (
+    MODEL,
+    SOUND,
+    WRITE,
+    Adapters,
+    ModelSettings,
+    SoundSettings,
+    Strengths,
+    WriteSettings,
+    pick,
+)
 
 
 def generate(
@@ -34,6 +44,8 @@ def generate(
             help="Ending of files in an output folder: video (as the input), wav, flac, mp4, mov, mkv, webm."
         ),
     ] = "video",
+    adapter: Adapters = (),
+    adapter_strength: Strengths = (),
     sound: SoundSettings = SOUND,
     model: ModelSettings = MODEL,
     write: WriteSettings = WRITE,
@@ -41,6 +53,7 @@ def generate(
     json: Annotated[bool, Parameter(negative=(), help="Result as JSON on stdout.")] = False,
 ) -> int:
     """Make the sound of what the prompt names, in sync with the picture."""
+    from ..tasks.adapter import with_adapters
     from ..tasks.batch import JobResult, plan_jobs, preview_jobs, run_jobs
     from ..tasks.generate import load_model
 
@@ -65,6 +78,7 @@ def generate(
     else:
         with progress_bar("Loading") as on_progress:
             bundle = load_model(**model.model_dump(), on_progress=on_progress)
+        bundle = with_adapters(bundle, adapter, adapter_strength)
         results = run_jobs(
             bundle,
             jobs,

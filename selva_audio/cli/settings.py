@@ -1,6 +1,7 @@
 """The option models as the command line shows them: groups, short names, one prompt for both halves."""
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
@@ -35,6 +36,22 @@ SoundSettings = Annotated[SoundFields, Parameter(name="*", group="Sound")]
 FeatureSettings = Annotated[FeatureFields, Parameter(name="*", group="Features")]
 ModelSettings = Annotated[LoadOptions, Parameter(name="*", group="Model")]
 WriteSettings = Annotated[OutputOptions, Parameter(name="*", group="Writing")]
+Adapters = Annotated[
+    tuple[Path, ...],
+    Parameter(
+        name="--adapter",
+        negative=(),
+        help="LoRA adapter: .pt, .safetensors or a PEFT folder; once for each of several.",
+    ),
+]
+Strengths = Annotated[
+    tuple[float, ...],
+    Parameter(
+        name="--adapter-strength",
+        negative=(),
+        help="How much of an adapter is heard, once for each or once for all; default 1, may be negative.",
+    ),
+]
 
 SOUND, FEATURES, MODEL, WRITE = SoundFields(), FeatureFields(), LoadOptions(), OutputOptions()
 

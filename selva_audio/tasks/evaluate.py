@@ -222,6 +222,7 @@ def _run(bench: _Bench, cases: Sequence[Case], on_progress: ProgressFn) -> dict[
         "generation_seeds": list(seeds),
         "materials": list(options.material_names or HEARD_IMPACTS),
         "variant": bench.model.config.name,
+        "adapters": [dict(each) for each in bench.model.adapters],
         "precision": bench.model.policy.precision,
         "steps": options.steps,
         "cfg_strength": options.cfg_strength,

@@ -92,6 +92,7 @@ def evaluate_folder(
         "classes": {name: round(total(matches).f1, 4) for name, matches in near.items()},
         "skipped": skipped,
         "variant": model.config.name,
+        "adapters": [dict(each) for each in model.adapters],
         "precision": model.policy.precision,
         "steps": options.steps,
         "cfg_strength": options.cfg_strength,

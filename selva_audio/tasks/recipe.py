@@ -41,6 +41,10 @@ class _Account(BaseModel):
     sha256: str
 
 
+class _Adapter(_Account):
+    strength: float
+
+
 class _Fields(BaseModel):
     """What a replay reads; the options are checked by their own models."""
 
@@ -52,6 +56,7 @@ class _Fields(BaseModel):
     weights: dict[str, str]
     source: _Account | None
     mask: _Account | None
+    adapters: list[_Adapter] = Field(default=[], max_length=64)
     features: dict[str, Any]
     generate: dict[str, Any]
     output: dict[str, Any]
@@ -135,6 +140,7 @@ def build_recipe(
         "precision": model.policy.precision,
         "device": model.policy.device,
         "weights": model.identities(),
+        "adapters": [dict(each) for each in model.adapters],
         "source": source,
         "mask": mask,
         "features": features.model_dump(mode="json", exclude={"cache_dir", "name"}),

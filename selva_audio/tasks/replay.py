@@ -6,11 +6,11 @@ from typing import Any
 
 from ..bundle import load_model
 from ..errors import InputError, MissingFileError
-from ..files import file_digest
 from ..options import FeatureOptions, GenerateOptions, OutputOptions
 from ..progress import ProgressFn, ignore_progress, subtask
 from ..records import RunResult
 from ..runtime import num_threads, set_num_threads
+from .adapter import adapter_digest, with_adapters
 from .recipe import read_recipe
 from .run import run_video
 
@@ -48,6 +48,8 @@ def replay(
     target = Path(output) if output is not None else result.with_stem(f"{result.stem}_replay")
     source = _find(recipe["source"], Path(video) if video is not None else None, result.parent, "video")
     mask_file = _find(recipe["mask"], Path(mask) if mask is not None else None, result.parent, "mask")
+    accounts = recipe.get("adapters", [])
+    adapters = [found for each in accounts if (found := _find(each, None, result.parent, "adapter"))]
     feature_options = FeatureOptions.parse(**recipe["features"])
     output_options = OutputOptions.parse(**recipe["output"])
     options = GenerateOptions.parse(**recipe["generate"])
@@ -62,6 +64,7 @@ def replay(
             models_dir=models_dir,
             on_progress=subtask(on_progress, 0, 0.1),
         )
+        model = with_adapters(model, adapters, [each["strength"] for each in accounts])
         changed = [
             part for part, identity in model.identities().items() if identity != recipe["weights"].get(part)
         ]
@@ -92,13 +95,14 @@ def _find(account: dict[str, Any] | None, given: Path | None, folder: Path, kind
         )
     recorded = Path(account["path"])
     places = [given] if given is not None else [recorded, folder / recorded.name]
-    found = next((place for place in places if place.is_file()), None)
+    found = next(
+        (place for place in places if place.is_file() or (kind == "adapter" and place.is_dir())), None
+    )
     if found is None:
         looked = ", ".join(str(place) for place in places)
-        raise MissingFileError(
-            f"The {kind} of the recipe is not at {looked}. Say where it is now with --{kind}."
-        )
-    if file_digest(found) != account["sha256"]:
+        advice = "Put it back there" if kind == "adapter" else f"Say where it is now with --{kind}"
+        raise MissingFileError(f"The {kind} of the recipe is not at {looked}. {advice}.")
+    if adapter_digest(found) != account["sha256"]:
         raise InputError(
             f"{found} is not the {kind} of the recipe: its content has changed. Give the original one."
         )

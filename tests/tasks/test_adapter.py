@@ -1,0 +1,167 @@
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_generator import moved
+
+from selva_audio.adapters import Adapter, read_adapter, write_adapter
+from selva_audio.bundle import load_model
+from selva_audio.errors import CheckpointError, InputError
+from selva_audio.options import FeatureOptions, GenerateOptions
+from selva_audio.tasks.adapter import (
+    adapter_info,
+    convert_adapter,
+    load_generator,
+    merge_adapters,
+    resize_adapter,
+    with_adapters,
+)
+from selva_audio.tasks.generate import extract_features, generate
+from selva_audio.tasks.replay import replay
+from selva_audio.tasks.run import run_video
+from selva_audio.weights import load_component
+from selva_audio.weights.io import read_metadata, read_state_dict
+
+ONE_STEP = GenerateOptions(steps=1)
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Adapters of the demo model that have moved from their start."""
+    base, folder = load_generator("demo_16k"), tmp_path_factory.mktemp("adapters")
+    files = {}
+    for number, (name, settings) in enumerate(
+        {"plain": {}, "pissa": {"init_mode": "pissa"}, "dora": {"use_dora": True, "target": "mlp"}}.items()
+    ):
+        adapter = moved(base, seed=number, amount=0.2, **settings)
+        adapter = Adapter(adapter.deltas, {**adapter.meta, "variant": "demo_16k", "clip_conditioning": "on"})
+        files[name] = write_adapter(folder / f"{name}.pt", adapter)
+    return files
+
+
+@pytest.fixture(scope="module")
+def clip(make_clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", np.arange(25) / 25)
+
+
+def sound(model, clip: Path) -> torch.Tensor:
+    features = extract_features(model, clip, options=FeatureOptions(prompt="ball"))
+    return generate(model, features, ONE_STEP).waveform
+
+
+def test_a_model_with_adapters_sounds_different_and_the_given_one_as_before(
+    demo_model, adapters, clip
+) -> None:
+    before = sound(demo_model, clip)
+    model = with_adapters(demo_model, [adapters["plain"], adapters["pissa"]], [1.0, -0.5])
+    assert not torch.equal(sound(model, clip), before)
+    assert torch.equal(sound(with_adapters(demo_model, [adapters["plain"]], [0.0]), clip), before)
+    assert torch.equal(sound(demo_model, clip), before)
+    assert model.identity("generator") != demo_model.identity("generator")
+    assert model.vae is demo_model.vae and with_adapters(demo_model, []) is demo_model
+    assert [each["strength"] for each in model.adapters] == [1.0, -0.5] and demo_model.adapters == ()
+
+
+def test_a_replay_takes_the_adapter_along(adapters, clip, tmp_path) -> None:
+    base = load_model("demo_16k", device="cpu", precision="fp32")
+    model = with_adapters(base, [adapters["plain"]], [0.5])
+    run_video(model, clip, tmp_path / "a.wav", FeatureOptions(prompt="ball"), ONE_STEP)
+    recipe = json.loads((tmp_path / "a.wav.json").read_text())
+    assert recipe["adapters"][0]["strength"] == 0.5
+    again = replay(tmp_path / "a.wav", tmp_path / "b.wav")
+    assert again.outputs[0].read_bytes() == (tmp_path / "a.wav").read_bytes()
+
+
+def test_a_replay_refuses_an_adapter_that_has_changed(demo_model, adapters, clip, tmp_path) -> None:
+    own = tmp_path / "own.pt"
+    own.write_bytes(adapters["plain"].read_bytes())
+    run_video(
+        with_adapters(demo_model, [own]), clip, tmp_path / "a.wav", FeatureOptions(prompt="ball"), ONE_STEP
+    )
+    own.write_bytes(adapters["pissa"].read_bytes())
+    with pytest.raises(InputError, match="not the adapter of the recipe"):
+        replay(tmp_path / "a.wav", tmp_path / "b.wav")
+
+
+def test_merged_weights_sound_as_the_adapters_do(demo_model, adapters, clip, tmp_path) -> None:
+    paths, amounts = [adapters["plain"], adapters["dora"]], [0.5, 1.0]
+    result = merge_adapters(paths, tmp_path / "m.safetensors", strength=amounts)
+    state = read_state_dict(tmp_path / "m.safetensors")
+    generator = load_component("generator", "demo_16k", state)
+    merged = sound(demo_model.replace(generator=generator), clip)
+    expected = sound(with_adapters(demo_model, paths, amounts), clip)
+    assert (merged - expected).norm() < 1e-2 * expected.norm()
+    assert result["variant"] == "demo_16k" and len(result["changed"]) > 10
+    told = json.loads(read_metadata(tmp_path / "m.safetensors")["selva_merged"])
+    assert [each["file"] for each in told["adapters"]] == ["plain.pt", "dora.pt"]
+
+
+def test_several_adapters_become_one(adapters, tmp_path) -> None:
+    result = merge_adapters([adapters["plain"], adapters["pissa"]], tmp_path / "one.pt", into="adapter")
+    joined = read_adapter(tmp_path / "one.pt")
+    assert joined.rank == result["rank"] == 9
+    assert [each["file"] for each in joined.meta["merged_from"]] == ["plain.pt", "pissa.pt"]
+
+
+@pytest.mark.parametrize("name", ["c.safetensors", "c.pt", "folder"])
+def test_converting_gives_plain_lora(adapters, tmp_path, name) -> None:
+    result = convert_adapter(adapters["pissa"], tmp_path / name)
+    made = read_adapter(tmp_path / name)
+    assert all(delta.is_plain for delta in made.deltas.values())
+    assert result["rank"] == made.rank <= 6 and made.variant == "demo_16k"
+
+
+def test_resizing_tells_what_is_kept(adapters, tmp_path) -> None:
+    result = resize_adapter(adapters["pissa"], tmp_path / "r.safetensors", rank=2)
+    assert result["rank"] == read_adapter(tmp_path / "r.safetensors").rank == 2
+    assert 0 < result["least_energy"] < 1
+    assert all(0 <= row["relative_error"] < 1 for row in result["modules"])
+
+
+def test_info_tells_sizes_and_meta(adapters) -> None:
+    alone = adapter_info(adapters["plain"])
+    assert alone["rank"] == 3 and alone["variant"] == "demo_16k" and alone["norm"] > 0
+    assert alone["modules"][0]["relative_norm"] is None
+    beside = adapter_info(adapters["dora"], variant="demo_16k", intruders=True)
+    assert all(0 < row["relative_norm"] < 10 for row in beside["modules"])
+    assert set(beside["modules"][0]["intruders"]) == {"matches", "counts", "control"}
+    json.dumps(beside)
+    assert adapter_info(adapters["dora"])["norm"] is None
+
+
+def test_what_cannot_be_done_is_said(demo_model, adapters, tmp_path, caplog) -> None:
+    path = adapters["plain"]
+    with pytest.raises(InputError, match="without an adapter"):
+        with_adapters(demo_model, [], [1.0])
+    with pytest.raises(InputError, match="2 strengths were given for 1"):
+        with_adapters(demo_model, [path], [1.0, 2.0])
+    with pytest.raises(InputError, match="no finite number"):
+        with_adapters(demo_model, [path], [float("inf")])
+    with pytest.raises(InputError, match="--variant"):
+        adapter_info(path, intruders=True)
+    with pytest.raises(InputError, match="inputs are never changed"):
+        convert_adapter(path, path)
+    with pytest.raises(InputError, match=r"must end in \.safetensors"):
+        merge_adapters([path], tmp_path / "m.pt")
+    with pytest.raises(InputError, match="nothing to merge"):
+        merge_adapters([], tmp_path / "m.safetensors")
+    with pytest.raises(CheckpointError, match="trained on demo_16k, not on small_16k"):
+        merge_adapters([path], tmp_path / "m.safetensors", variant="small_16k")
+    foreign = read_adapter(path)
+    other = write_adapter(
+        tmp_path / "o.pt", Adapter(foreign.deltas, {**foreign.meta, "variant": "small_16k"})
+    )
+    with pytest.raises(CheckpointError, match="trained on small_16k, and this is demo_16k"):
+        with_adapters(demo_model, [other])
+    none = write_adapter(tmp_path / "n.pt", Adapter(foreign.deltas, {}))
+    with pytest.raises(InputError, match="they do not tell it"):
+        merge_adapters([none], tmp_path / "m.safetensors")
+    assert list(tmp_path.glob("m.*")) == []
+    with caplog.at_level(logging.WARNING):
+        with_adapters(
+            demo_model, [write_adapter(tmp_path / "p.pt", Adapter(foreign.deltas, {}, origin="pack"))]
+        )
+    assert "mis-scaled" in caplog.text
