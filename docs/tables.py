@@ -210,7 +210,7 @@ def _default(argument: Argument) -> str:
         return "required"
     if isinstance(value, bool):
         return ("on" if value else "off") if argument.negatives else ""
-    if value is None or value is argument.field_info.empty or value == "":
+    if value is None or value is argument.field_info.empty or value in ("", ()):
         return ""
     return f"`{_number(value) if isinstance(value, (int, float)) else value}`"
 

@@ -7,6 +7,8 @@ COMMANDS = {
     "replay": "Make a sound again from its recipe.",
     "models": "Weight files: what each variant needs, what is here, fetch and check.",
     "audio": "Sounds that exist already: VAE round trip, smoothing, matching, level.",
+    "dataset": "Data sets to train on: make one of videos, check it, look at it.",
+    "adapter": "LoRA adapters: what one holds, merge, convert, resize.",
     "evaluate": "Score a model on drawn scenes, or the sounds of a folder.",
     "doctor": "Tell what is installed, what is missing, and what to do about it.",
     "demo": "Make the sound of each of two drawn bouncing balls, and score it.",

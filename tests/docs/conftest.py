@@ -11,6 +11,7 @@ from types import ModuleType
 import matplotlib.image
 import numpy as np
 import pytest
+from small_generator import moved
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,8 +30,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that commands on the pages start from, under the names that the pages use."""
     import torch
 
+    from selva_audio.adapters import Adapter, write_adapter
     from selva_audio.media.encode import write_video
     from selva_audio.records import Audio
+    from selva_audio.tasks.adapter import load_generator
 
     def moving_square(seconds: float) -> np.ndarray:
         pixels = np.zeros((round(25 * seconds), 48, 64, 3), np.uint8)
@@ -48,8 +51,13 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("a.mp4", "b.mp4"):
         (folder / "clips").mkdir(exist_ok=True)
         shutil.copy(folder / "clip.mp4", folder / "clips" / name)
-    (folder / "mono" / "dog_bark").mkdir(parents=True)
-    shutil.copy(folder / "clip.mp4", folder / "mono" / "dog_bark")
+    for name in ("mono", "recordings"):
+        (folder / name / "dog_bark").mkdir(parents=True)
+        shutil.copy(folder / "clip.mp4", folder / name / "dog_bark" / "take.mp4")
+    for seed, name in enumerate(("glass.pt", "stone.safetensors")):
+        adapter = moved(load_generator("demo_16k"), seed=seed, target="qkv")
+        told = {**adapter.meta, "variant": "demo_16k", "clip_conditioning": "on"}
+        write_adapter(folder / name, Adapter(adapter.deltas, told))
     return folder
 
 

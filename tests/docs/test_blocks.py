@@ -75,7 +75,7 @@ def _run(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 def _run_selva(arguments: list[str], command: str, capsys: pytest.CaptureFixture) -> None:
     arguments = [_on_demo(argument) if argument == "small_16k" else argument for argument in arguments]
-    if arguments[0] in ("generate", "features"):
+    if arguments[0] in ("generate", "features") or arguments[:2] == ["dataset", "prepare"]:
         if "--variant" not in arguments:
             arguments += ["--variant", "demo_16k"]  # in place of the default, small_16k
         elif "demo_16k" not in arguments:
