@@ -210,7 +210,7 @@ def band_gains(
     raw = np.where(empty, np.minimum(raw, 0), raw)
     smooth = ndimage.gaussian_filter1d(raw, _SMOOTHING_BANDS, mode="nearest")
     gains = np.clip(strength * smooth, -max_gain_db, max_gain_db)
-    return np.where(empty, np.minimum(gains, 0), gains)
+    return np.asarray(np.where(empty, np.minimum(gains, 0), gains))
 
 
 def gain_filter(gains_db: Curve, config: MelConfig, sample_rate: int) -> Curve:
