@@ -31,7 +31,7 @@ PLAN = Plan(
     save_every=500,
 )
 POLISH_PLAN = Plan(
-    steps=3500,
+    steps=9000,
     learning_rate=2e-4,
     ema=0.998,
     clip=5.0,
@@ -46,7 +46,7 @@ _CHOICES = 3
 _LOUD_SHARE = 0.85
 _RESOLUTIONS = ((2048, 512), (1024, 256), (512, 128), (128, 32))
 _SHAPE_WEIGHT = 2.0
-_POLISH_MEL_WEIGHT = 4.0
+_POLISH_MEL_WEIGHT = 6.0
 _QUIET = 1e-2
 _FIRST_FLOOR, _LAST_FLOOR = 3e-2, 5e-5
 _FLOOR_SHARE = 0.7

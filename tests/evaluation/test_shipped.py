@@ -16,6 +16,7 @@ def result():
 @pytest.mark.slow
 def test_eight_test_scenes_are_selective_and_on_time(result):
     assert result["onset_f1_50ms"] >= 0.9 and result["cross_hits"] <= 0.05
+    assert result["material_accuracy"] >= 0.95
     assert abs(result["median_offset_ms"]) < 20
     assert result["held_out"]["onset_f1_50ms"] >= 0.7 and result["held_out"]["material_accuracy"] < 0.3
     assert result["continuous_correlation"] >= 0.8
