@@ -52,12 +52,13 @@ def metadata() -> dict[str, Any]:
 
 def say_progress(name: str) -> Callable[[Progress], None]:
     """Prints each percent once."""
-    shown = [-1]
+    shown = -1
 
     def show(progress: Progress) -> None:
+        nonlocal shown
         percent = int(100 * progress.step / progress.total) if progress.total else 0
-        if percent > shown[0]:
-            shown[0] = percent
+        if percent > shown:
+            shown = percent
             print(f"{name}: {percent} %", flush=True)
 
     return show

@@ -18,7 +18,7 @@ PLAN = Plan(steps=2400, learning_rate=4e-3, weight_decay=0.0, ema=0.995)
 BATCH = 16
 FRAMES = 128
 KL_WEIGHT = 1e-3
-# Room tone fills most of a mel and cannot be predicted; alone it hides that a rare pitch is not coded.
+# Room tone fills most of a mel; with equal weights it hides that a rare pitch is not coded.
 SOUND_WEIGHT = 5.0
 _ROOM_TONE_LEVEL = -3.0
 _STATISTICS_SOUNDS = 128

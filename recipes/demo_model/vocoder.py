@@ -9,6 +9,7 @@ there, so levels are compared above a floor that falls during training: impacts 
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,15 +31,7 @@ PLAN = Plan(
     betas=(0.8, 0.99),
     save_every=500,
 )
-POLISH_PLAN = Plan(
-    steps=9000,
-    learning_rate=2e-4,
-    ema=0.998,
-    clip=5.0,
-    weight_decay=0.0,
-    betas=(0.8, 0.99),
-    save_every=500,
-)
+POLISH_PLAN = replace(PLAN, steps=9000, learning_rate=2e-4)
 BATCH = 4
 FRAMES = 32
 _SCENE_SECONDS = 4.0

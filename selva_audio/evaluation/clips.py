@@ -1,20 +1,18 @@
 """Offline metrics of one sound file, alone and against its reference."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..configs import get_config
 from ..media.audio import resample
-from ..media.loudness import lufs, rms_dbfs, true_peak_dbtp
+from ..media.loudness import GATE_SECONDS, MAX_CHANNELS, lufs, rms_dbfs, true_peak_dbtp
 from ..records import Audio
+from .comparison import centroid_hz
 from .distances import log_mel_l1, multi_resolution_stft
 from .onsets import detect_onsets, match_onsets
 
-_GATE_DB = -60.0
-_WINDOW, _HOP = 1024, 256
 _MATCH_WINDOW = 0.05
 # The rate and the mel in which sounds are compared; what lies above 8 kHz is left out.
 _COMPARED = get_config("small_16k").mel
@@ -62,7 +60,7 @@ def measure(audio: Audio) -> ClipMetrics:
     """Metrics of the first take of ``audio``; onsets and centroid of its channels' mean."""
     wave, rate = audio.waveform[0], audio.sample_rate
     mono = wave.mean(dim=0)
-    has_loudness = wave.shape[0] <= 5 and audio.duration >= 0.4
+    has_loudness = wave.shape[0] <= MAX_CHANNELS and audio.duration >= GATE_SECONDS
     return ClipMetrics(
         duration=round(audio.duration, 4),
         loudness_lufs=_finite(lufs(wave, rate)) if has_loudness else None,
@@ -96,16 +94,12 @@ def compare(made: Audio, real: Audio) -> ReferenceMetrics:
 
 
 def _centroid(wave: Tensor, sample_rate: int) -> float | None:
-    """Median in hertz over frames less than 60 dB under the loudest."""
-    if len(wave) <= _WINDOW // 2 or not bool(wave.any()):
+    """Of a waveform (L,); None for silence and for less than half a window."""
+    if len(wave) <= _COMPARED.n_fft // 2:
         return None
-    spectrum = torch.stft(wave, _WINDOW, _HOP, window=torch.hann_window(_WINDOW), return_complex=True)
-    power = spectrum.abs().square().numpy().astype(np.float64)  # (bins, frames)
-    energy = power.sum(axis=0)
-    loud = energy > energy.max() * 10 ** (_GATE_DB / 10)
-    hertz = np.arange(len(power)) * sample_rate / _WINDOW
-    return round(float(np.median((hertz @ power[:, loud]) / energy[loud])), 1)
+    centroid = centroid_hz(wave[None], replace(_COMPARED, sample_rate=sample_rate))
+    return None if centroid is None else round(centroid, 1)
 
 
 def _finite(level: float) -> float | None:
-    return round(level, 2) if np.isfinite(level) else None
+    return round(level, 2) if math.isfinite(level) else None

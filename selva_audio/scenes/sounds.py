@@ -30,9 +30,7 @@ _KNOT_SAMPLES = 64
 Wave = NDArray[np.float32]
 
 
-def impact(
-    material: Material, loudness: float, pitch: float, rng: np.random.Generator, first: int = 0
-) -> Wave:
+def impact(material: Material, loudness: float, pitch: float, rng: np.random.Generator, first: int) -> Wave:
     """One impact from its first sample on.
 
     Args:

@@ -13,6 +13,14 @@ from torch.nn import functional
 from ...bundle import SelVAModel
 from ...configs import TRAINED_DURATION
 from ...errors import GenerationError
+from ...evaluation.comparison import (
+    Loss,
+    centroid_hz,
+    find_lag,
+    mel_loss,
+    shifted,
+    spectral_distances,
+)
 from ...flow.windows import join_windows, plan_windows
 from ...media.audio import resample
 from ...media.loudness import rms_dbfs
@@ -21,7 +29,6 @@ from ...options import RoundtripOptions
 from ...progress import Progress, ProgressFn, ignore_progress, subtask
 from ...records import Audio
 from ...synthesis import MIN_DURATION
-from .comparison import Loss, centroid_hz, find_lag, mel_loss, shifted, spectral_distances
 from .processed import Processed, for_each_take
 
 

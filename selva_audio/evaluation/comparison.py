@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import signal
 from torch import Tensor
 
-from ...configs import MelConfig
+from ..configs import MelConfig
 
 _OCTAVES_HZ = (63, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 _POWER_FLOOR = 1e-10

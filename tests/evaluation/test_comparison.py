@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selva_audio.configs import MEL_16K, MEL_44K
-from selva_audio.models.mel import mel_spectrogram
-from selva_audio.tasks.audio import comparison
-from selva_audio.tasks.audio.comparison import (
+from selva_audio.evaluation import comparison
+from selva_audio.evaluation.comparison import (
     centroid_hz,
     find_lag,
     mel_loss,
     shifted,
     spectral_distances,
 )
+from selva_audio.models.mel import mel_spectrogram
 
 
 def noise(seed: int, *shape: int) -> torch.Tensor:
