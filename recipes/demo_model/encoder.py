@@ -29,8 +29,7 @@ from .labels import Batch, segment_batch
 PLAN = Plan(steps=2300, learning_rate=1.5e-3, ema=0.995, weight_decay=0.02, warmup=100)
 REFINE_PLAN = Plan(steps=1500, learning_rate=1e-3, ema=0.995, weight_decay=0.02, warmup=50)
 SEGMENTS = 24
-PROMPTS = 2
-_ABSENT_SHARE = 0.25
+PROMPTS = 3
 _POSITIVE_WEIGHT = 4.0
 _EMBEDDING_STD = 0.5
 _PLAIN_UNTIL, _VARIED_FROM = 0.4, 0.6
@@ -64,7 +63,7 @@ class Heads(nn.Module):
 
 
 class EncoderStage(Trainee):
-    """Segments of scenes, each with two prompts.
+    """Segments of scenes, each with ``PROMPTS`` prompts.
 
     Args:
         segments: per step.
@@ -173,14 +172,14 @@ def _soft_bce(logits: Tensor, target: Tensor, neighbour_weight: float = 1.0) -> 
 
 
 def _choose_words(scene: Scene, rng: np.random.Generator) -> list[str]:
+    """Some objects of the scene and at least one material that is not in it.
+
+    Guidance makes an impact of a trace, so absent things must leave none.
+    """
     present = [each.material.name for each in scene.objects]
     absent = [name for name in _NAMES if name not in present]
-    words = [str(word) for word in rng.permutation(present)[:PROMPTS]]
-    while len(words) < PROMPTS:
-        words.append(str(rng.choice(absent)))
-    if rng.random() < _ABSENT_SHARE:
-        words[-1] = str(rng.choice(absent))
-    return words
+    words = [*rng.permutation(present)[: PROMPTS - 1], *rng.permutation(absent)]
+    return [str(word) for word in words[:PROMPTS]]
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ _WHEEL_SIZES = (0.115, 0.145)
 _WHEEL_HEIGHTS = (0.2, 0.4)
 # Few, so that a small vocoder can tell which harmonics a wide band of the mel holds.
 _PITCHES = (0.92, 1.0, 1.08)
-_COLOUR_JITTER = 26.0
+_COLOUR_JITTER = 18.0
 _BACKGROUND = (18.0, 20.0, 26.0)
 _BACKGROUND_JITTER = 26.0
 _FLOOR_LIFT = 90.0
