@@ -62,13 +62,28 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock named after ``path`` between processes (``path`` + ``.lock``)."""
-    from filelock import FileLock
+def file_lock(path: Path, *, busy: str = "") -> Iterator[None]:
+    """Hold an exclusive lock named after ``path`` between processes (``path`` + ``.lock``).
+
+    Args:
+        path: what is locked; the lock's own file stays beside it.
+        busy: sentence to raise where another process holds the lock; "" = wait for it.
+
+    Raises:
+        OutputError: another process holds it, and ``busy`` says so.
+    """
+    from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(path.name + ".lock")):
+    lock = FileLock(path.with_name(path.name + ".lock"), timeout=0 if busy else -1)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(busy) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def safe_name(name: str) -> str:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from ..options import (
+    CompressOptions,
     ExciteOptions,
     MatchOptions,
     NormalizeOptions,
     OutputOptions,
+    ResampleOptions,
     RoundtripOptions,
     SmoothOptions,
 )
@@ -32,8 +34,9 @@ Json = Annotated[bool, Parameter(negative=(), help="Report as JSON on stdout.")]
 
 MEASURE, SMOOTH, MATCH = RoundtripOptions(), SmoothOptions(), MatchOptions()
 EXCITE, LEVEL = ExciteOptions(), NormalizeOptions()
+COMPRESS, RATE = CompressOptions(), ResampleOptions()
 
-audio = App(name="audio", help="Sounds that exist already: VAE round trip, smoothing, matching, level.")
+audio = App(name="audio", help="Sounds that exist already: VAE round trip, smoothing, matching, level, rate.")
 
 
 @audio.command
@@ -111,6 +114,36 @@ def normalize(
 ) -> int:
     """Bring a sound to a level, and turn it down as a whole to the true-peak ceiling."""
     from ..tasks.audio import normalize_output as task
+
+    return _run(partial(task, options=settings), input, output, sample_format, json)
+
+
+@audio.command
+def compress(
+    input: Input,
+    output: Output,
+    *,
+    settings: Annotated[CompressOptions, Parameter(name="*", group="Compressor")] = COMPRESS,
+    sample_format: SampleFormat = "pcm24",
+    json: Json = False,
+) -> int:
+    """Turn down what is loud, and mix that with the sound as it was."""
+    from ..tasks.audio import compress as task
+
+    return _run(partial(task, options=settings), input, output, sample_format, json)
+
+
+@audio.command
+def resample(
+    input: Input,
+    output: Output,
+    *,
+    settings: Annotated[ResampleOptions, Parameter(name="*", group="Rate")] = RATE,
+    sample_format: SampleFormat = "pcm24",
+    json: Json = False,
+) -> int:
+    """Bring a sound to another sample rate."""
+    from ..tasks.audio import resample_audio as task
 
     return _run(partial(task, options=settings), input, output, sample_format, json)
 

@@ -1,10 +1,12 @@
 """``selva dataset``: make a data set of videos, check it, look at it."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from ..configs import get_config
 from ..options import DatasetOptions
 from .console import print_json, progress_bar, say, show
 from .settings import MODEL, ModelSettings
@@ -21,7 +23,12 @@ dataset = App(name="dataset", help="Data sets to train on: make one of videos, c
 
 @dataset.command
 def prepare(
-    source: Annotated[Path, Parameter(help="Folder of videos with sound, with folders in it or without.")],
+    source: Annotated[
+        Path,
+        Parameter(
+            help="Folder of videos with sound, with folders in it or without; with --fix also a data set."
+        ),
+    ],
     output: Annotated[Path, Parameter(help="Folder for the data set: new, empty, or of an earlier run.")],
     /,
     *,
@@ -29,9 +36,13 @@ def prepare(
     model: ModelSettings = MODEL,
     json: Json = False,
 ) -> int:
-    """Make clips of features and sound out of videos."""
+    """Make clips of features and sound out of videos; or, with --fix, a mended copy of a data set."""
     from ..tasks.dataset import as_json, prepare_dataset
+    from ..tasks.dataset_repair import is_dataset
     from ..tasks.generate import load_model
+
+    if settings.fix and is_dataset(source):
+        return _repair(source, output, settings, model, json)
 
     with progress_bar("Loading") as on_progress:
         bundle = load_model(**model.model_dump(), on_progress=on_progress)
@@ -73,15 +84,20 @@ def show_dataset(
     place: Place,
     /,
     *,
+    split: Annotated[Literal["", "train", "val"], Parameter(help="Clips of this side only.")] = "",
+    label: Annotated[str, Parameter(help="Clips with this label only.")] = "",
+    faults: Annotated[bool, Parameter(negative=(), help="Clips with faults only.")] = False,
     picture: Annotated[Path | None, Parameter(help="PNG file for a picture of the clips.")] = None,
     json: Json = False,
 ) -> int:
     """List the clips of a data set."""
-    from ..tasks.dataset import as_json, draw_dataset, read_dataset
+    from ..tasks.dataset import as_json, draw_dataset, read_dataset, select
 
-    result = read_dataset(place)
-    for note in result.notes:
+    found = read_dataset(place)
+    for note in found.notes:
         say(f"NOTE: {note}")
+    chosen = select(found, split=split, label=label, with_faults=True)
+    result = replace(found, entries=tuple(entry for entry in chosen if entry.faults or not faults))
     if json:
         print_json(as_json(result))
     else:
@@ -92,6 +108,29 @@ def show_dataset(
             draw_dataset(result, picture, on_progress=on_progress)
         say(f"Wrote {picture}")
     return 0
+
+
+def _repair(source: Path, output: Path, settings: DatasetOptions, model: ModelSettings, json: bool) -> int:
+    """A mended copy of a data set; it needs no model, only the model's sample rate."""
+    from ..tasks.dataset import as_json
+    from ..tasks.dataset_repair import repair_dataset
+
+    rate = get_config(model.variant).sample_rate
+    unused = settings.model_dump(exclude_defaults=True, exclude={"fix"})
+    if unused:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        say(f"NOTE: without effect on a data set: {flags}.")
+    with progress_bar("Mending") as on_progress:
+        result = repair_dataset(source, output, sample_rate=rate, on_progress=on_progress)
+    for name, sentence in result.left_out.items():
+        say(f"Left out: {name}: {sentence}")
+    for note in result.notes:
+        say(f"NOTE: {note}")
+    _tell_findings(result.dataset)
+    say(f"Wrote {len(result.dataset.entries)} clips to {output}; {len(result.left_out)} were left out.")
+    if json:
+        print_json(as_json(result.dataset) | {"left_out": result.left_out, "notes": result.notes})
+    return 1 if result.left_out else 0
 
 
 def _tell_findings(found: "Dataset") -> None:

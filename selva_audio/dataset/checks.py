@@ -1,75 +1,68 @@
 """What can be wrong with the clips of a data set: checks that need no more than its files.
 
-Letters: C channels, L samples, M mel bands, F mel frames.
+Letters: C channels, L samples.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import signal
 
-from ..configs import get_config
-from ..errors import CheckpointError, MediaError, MissingFileError
+from ..errors import CheckpointError, InputError, MediaError, MissingFileError
 from ..features import load_features
-from ..media.audio import read_audio, resample
-from ..models.mel import mel_spectrogram
+from ..media.audio import read_audio
+from ..media.loudness import GATE_SECONDS, MAX_CHANNELS, lufs
+from ..progress import Progress, ProgressFn, ignore_progress, subtask
 from ..records import Audio
+from .likeness import Picture, mel_picture
+from .measures import (
+    background_snr,
+    band_limit,
+    block_levels,
+    dc_dbfs,
+    flat_samples,
+)
+from .motion import find_cuts, see_motion, sound_offset
 from .record import Entry
-
-Array = NDArray[np.float64]
+from .sources import variant_of
 
 # Loudest stretch of 50 ms under which a clip counts as silent.
-_SILENCE_DBFS = -60.0
-_BLOCK_SECONDS = 0.05
-# Neighbouring samples of exactly one value near the peak: what is left of a wave cut off at a level.
-_FLAT_RUN, _FLAT_SAMPLES, _FLAT_SHARE, _LEAST_PEAK = 4, 12, 1e-4, 0.25
-# A codec or an upsampling ends the spectrum like a wall: decibels from below to above it.
-_WALL_DB, _LEAST_WALL_HZ = 35.0, 3000.0
-_MEL = get_config("small_16k").mel
-_MEL_RANGE_DB = 60.0
-# Copies that went through a lossy codec differ by about 1 dB, two takes of one steady noise by over 3.
-_SAME_DB = 1.5
-_FRAMES_APART, _PROFILE_SLACK_DB = 4, 1.0
+SILENCE_DBFS = -60.0
+_FLAT_SAMPLES, _FLAT_SHARE = 12, 1e-4
+_LEAST_SNR_DB = 15.0
+_QUIET_LUFS = -45.0
+# A constant part is worth a word from 1 % of full scale on.
+_DC_DBFS = -40.0
+_LOSSY = (".mp3", ".ogg", ".aac", ".m4a", ".opus")
+_SEEN = ("picture", "cut", "sync")
+# The estimate is good to two pictures of 25 per second.
+_LEAST_OFFSET = 0.12
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """The mel of a clip, by which copies are known again.
-
-    Attributes:
-        mel: (M, F) decibels below its peak, cut at -60.
-        profile: (M,) its mean over time.
-    """
-
-    mel: NDArray[np.int8]
-    profile: NDArray[np.float64]
-
-    def is_copy_of(self, other: "Picture") -> bool:
-        """Whether both are the same sound from the same moment on, at any level."""
-        # No further apart in the mean of a band than they are in its cells, whose mean is wanted.
-        if float(np.abs(self.profile - other.profile).mean()) > _SAME_DB + _PROFILE_SLACK_DB:
-            return False
-        lengths = self.mel.shape[1], other.mel.shape[1]
-        if abs(lengths[0] - lengths[1]) > _FRAMES_APART:
-            return False
-        first, second = (each.mel[:, : min(lengths)].astype(np.float32) for each in (self, other))
-        heard = np.maximum(first, second) > -_MEL_RANGE_DB
-        return bool(heard.any()) and float(np.abs(first - second)[heard].mean()) < _SAME_DB
-
-
-def check_entries(entries: Iterable[Entry], settings: Mapping[str, float]) -> Iterator[Entry]:
+def check_entries(
+    entries: Iterable[Entry],
+    settings: Mapping[str, float],
+    *,
+    look_at: Collection[str] | None = None,
+    on_progress: ProgressFn = ignore_progress,
+) -> Iterator[Entry]:
     """The entries, each with ``checks`` made anew from its files.
 
     Args:
         entries: any; a copy is found by comparison with those before it.
         settings: ``shortest`` seconds (0 = any) and ``sample_rate`` of the model (0 = not known).
+        look_at: ids of the clips whose pictures are looked at, which takes the most time; the others keep
+            what was found earlier. None = all.
+        on_progress: progress and cancel.
     """
+    entries = tuple(entries)
     pictures: list[tuple[str, Picture]] = []
     widths: tuple[int, int] | None = None
-    for entry in entries:
+    first_rate = 0
+    for place, entry in enumerate(entries):
+        share = subtask(on_progress, place / len(entries), (place + 1) / len(entries))
+        share(Progress("checking", 0, 1))
         checks, audio = _read_sound(entry)
         found, here = _check_features(entry)
         checks |= found
@@ -81,30 +74,36 @@ def check_entries(entries: Iterable[Entry], settings: Mapping[str, float]) -> It
             )
         if audio is not None:
             checks |= check_sound(audio, settings)
+            first_rate = first_rate or audio.sample_rate
+            if not settings.get("sample_rate") and audio.sample_rate != first_rate:
+                checks["rate"] = f"The sound has {audio.sample_rate} Hz, the first one {first_rate} Hz."
             if not {"silence", "no_sound"} & checks.keys():
-                picture = mel_picture(audio)
-                twin = next((name for name, other in pictures if picture.is_copy_of(other)), None)
-                if twin is not None:
-                    checks["duplicate"] = f"This is the same sound as {twin}. Keep one of them."
-                pictures.append((entry.id, picture))
+                checks |= _check_likeness(entry, audio, pictures)
+            if look_at is None or entry.id in look_at:
+                checks |= _check_picture(entry, audio, share)
+            else:
+                checks |= {name: text for name, text in entry.checks.items() if name in _SEEN}
         yield replace(entry, checks=checks)
+    on_progress(Progress("checking", len(entries), len(entries)))
 
 
 def check_sound(audio: Audio, settings: Mapping[str, float]) -> dict[str, str]:
     """Findings in one sound, by the name of the check."""
     wave = audio.waveform[0].numpy()  # (C, L)
+    if not wave.size:
+        return {"no_sound": "The sound holds no samples. Export it again."}
     if not np.isfinite(wave).all():
         return {"no_sound": "The sound holds NaN or infinite samples. Export it again."}
     checks = {}
     shortest, wanted = settings.get("shortest", 0.0), settings.get("sample_rate", 0.0)
     if audio.duration < shortest - 1e-2:
         checks["short"] = f"{audio.duration:.2f} s are under the {shortest:g} s that were asked for."
-    level = _loudest(wave, audio.sample_rate)
-    if level < _SILENCE_DBFS:
+    level = float(block_levels(wave, audio.sample_rate).max())
+    if level < SILENCE_DBFS:
         checks["silence"] = f"The sound is silent: at its loudest {level:.0f} dBFS."
         return checks
-    flat = _flat_samples(wave)
-    if flat >= max(_FLAT_SAMPLES, _FLAT_SHARE * wave.shape[1]):
+    flat = clipped_samples(wave)
+    if flat:
         checks["clipping"] = f"The sound is clipped: {flat} samples stand still at its peak."
     if audio.sample_rate < wanted:
         checks["rate"] = (
@@ -116,43 +115,72 @@ def check_sound(audio: Audio, settings: Mapping[str, float]) -> dict[str, str]:
         checks["band_limited"] = (
             f"The spectrum ends at {limit:.0f} Hz like a wall, as after lossy coding or a lower sample rate."
         )
+    return checks | _check_level(audio)
+
+
+def clipped_samples(wave: np.ndarray) -> int:
+    """Samples (C, L) that stand still at the peak, where they are enough to be heard; else 0."""
+    flat = flat_samples(wave)
+    return flat if flat >= max(_FLAT_SAMPLES, _FLAT_SHARE * wave.shape[1]) else 0
+
+
+def loudness_of(waveform: torch.Tensor, sample_rate: int) -> float | None:
+    """LUFS of (C, L); None where it cannot be measured."""
+    if waveform.shape[-1] < GATE_SECONDS * sample_rate or len(waveform) > MAX_CHANNELS:
+        return None
+    measured = lufs(waveform, sample_rate)
+    return measured if np.isfinite(measured) else None
+
+
+def _check_level(audio: Audio) -> dict[str, str]:
+    checks = {}
+    wave = audio.waveform[0].numpy()
+    loudness = loudness_of(audio.waveform[0], audio.sample_rate)
+    if loudness is not None and loudness < _QUIET_LUFS:
+        checks["quiet"] = f"The sound is at {loudness:.0f} LUFS, far under what models are used to."
+    constant = dc_dbfs(wave)
+    if constant > _DC_DBFS:
+        checks["dc"] = f"The wave has a constant part of {constant:.0f} dBFS, which is not heard but learned."
+    snr = background_snr(wave, audio.sample_rate)
+    if snr is not None and snr < _LEAST_SNR_DB:
+        checks["noise"] = f"The sound is only {snr:.0f} dB above what is heard in its pauses."
     return checks
 
 
-def mel_picture(audio: Audio) -> Picture:
-    """What ``Picture`` holds of a sound of any rate."""
-    mono = audio.waveform[0].mean(dim=0)
-    wave = resample(mono, audio.sample_rate, _MEL.sample_rate)
-    wave = torch.nn.functional.pad(wave, (0, max(_MEL.n_fft - len(wave), 0)))
-    decibels = 20 * mel_spectrogram(wave[None], _MEL)[0].numpy()
-    levels = np.maximum(decibels - decibels.max(), -_MEL_RANGE_DB).round().astype(np.int8)
-    return Picture(levels, levels.mean(axis=1))
+def _check_likeness(entry: Entry, audio: Audio, pictures: list[tuple[str, Picture]]) -> dict[str, str]:
+    """Whether the sound is a copy, or was coded with loss; its picture joins those of the sounds before."""
+    checks = {}
+    picture = mel_picture(audio)
+    # A variant of a clip at another level is no accident.
+    others = [(name, other) for name, other in pictures if variant_of(name) != variant_of(entry.id)]
+    twin = next((name for name, other in others if picture.is_copy_of(other)), None)
+    if twin is not None:
+        checks["duplicate"] = f"This is the same sound as {twin}. Keep one of them."
+    pictures.append((entry.id, picture))
+    if entry.audio is not None and entry.audio.suffix.lower() in _LOSSY:
+        checks["lossy"] = f"{entry.audio.name} is coded with loss. Train on wav or flac if you can."
+    return checks
 
 
-def band_limit(wave: NDArray[np.float32], sample_rate: int) -> float | None:
-    """Hertz at which a wide-band spectrum ends like a wall; None where it does not.
-
-    A sound that has no more to say up there fades out, or stands in single lines with gaps between; only
-    a filter ends a dense spectrum within a few hundred hertz.
-
-    Args:
-        wave: (L,).
-        sample_rate: hertz.
-    """
-    size = 2048
-    if len(wave) < 4 * size or sample_rate < 4 * _LEAST_WALL_HZ:
-        return None
-    hertz, power = signal.welch(wave.astype(np.float64), sample_rate, nperseg=size)
-    levels = 10 * np.log10(power + 1e-20)
-    step = hertz[1]
-    reach, gap = round(1200 / step), round(200 / step)
-    best: tuple[float, float] | None = None
-    for place in range(round(_LEAST_WALL_HZ / step), len(levels) - round(600 / step)):
-        below, above = levels[place - gap - reach : place - gap], levels[place + gap :]
-        drop = float(np.percentile(below, 10) - above.max())
-        if drop > _WALL_DB and (best is None or drop > best[0]):
-            best = (drop, float(hertz[place]))
-    return best[1] if best is not None else None
+def _check_picture(entry: Entry, audio: Audio, on_progress: ProgressFn) -> dict[str, str]:
+    """What the picture tells: cuts in it, and a sound that is off its time. Nothing where there is none."""
+    if entry.video is None:
+        return {}
+    try:
+        motion = see_motion(entry.video, on_progress=on_progress)
+    except (InputError, MediaError, MissingFileError):
+        return {"picture": f"{entry.video.name} cannot be read. Prepare the clip again."}
+    checks = {}
+    cuts = find_cuts(motion)
+    if cuts:
+        times = ", ".join(f"{time:.2f}" for time in cuts[:3])
+        checks["cut"] = f"The picture changes altogether at {times} s; each part should be a clip of its own."
+    wave = audio.waveform[0].mean(dim=0).numpy()
+    offset = sound_offset(motion, wave, audio.sample_rate)
+    if offset is not None and abs(offset) >= _LEAST_OFFSET:
+        side = "after" if offset > 0 else "before"
+        checks["sync"] = f"The sound seems to come {abs(offset):.2f} s {side} the motion. Look at it."
+    return checks
 
 
 def _read_sound(entry: Entry) -> tuple[dict[str, str], Audio | None]:
@@ -174,25 +202,3 @@ def _check_features(entry: Entry) -> tuple[dict[str, str], tuple[int, int] | Non
     if not bool(torch.isfinite(features.sync).all() and torch.isfinite(features.clip).all()):
         return {"features": f"{entry.npz.name} holds NaN or infinite numbers. Extract it again."}, None
     return {}, (features.clip.shape[2], features.sync.shape[2])
-
-
-def _loudest(wave: NDArray[np.float32], sample_rate: int) -> float:
-    """Level of the loudest block of 50 ms, in dBFS."""
-    power = np.square(wave, dtype=np.float64).mean(axis=0)
-    block = max(round(_BLOCK_SECONDS * sample_rate), 1)
-    sums = np.add.reduceat(power, np.arange(0, len(power), block))
-    return float(10 * np.log10(max(float(sums.max()) / min(block, len(power)), 1e-20)))
-
-
-def _flat_samples(wave: NDArray[np.float32]) -> int:
-    """Samples in runs of equal neighbours at the peak, over all channels."""
-    count = 0
-    for channel in np.abs(wave):
-        peak = float(channel.max())
-        if peak < _LEAST_PEAK:
-            continue
-        same = (np.diff(channel) == 0) & (channel[1:] >= 0.98 * peak)
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], same.astype(np.int8), [0]))))
-        runs = edges[1::2] - edges[::2] + 1
-        count += int(runs[runs >= _FLAT_RUN].sum())
-    return count

@@ -9,7 +9,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from ..errors import InputError, MediaError, MissingFileError
 from ..media.audio import read_audio
 from ..progress import Progress, ProgressFn, ignore_progress
-from .checks import mel_picture
+from .likeness import mel_picture
 from .record import Dataset, Entry, count_by
 
 _MOST, _COLUMNS = 24, 4

@@ -18,7 +18,7 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3")  # the first
 Split = Literal["", "train", "val"]
 # What a check finds is a fault, for which a clip is left out of training, or worth knowing.
 FAULTS = ("no_sound", "features", "short", "silence", "clipping", "duplicate")
-REMARKS = ("rate", "band_limited")
+REMARKS = ("rate", "band_limited", "lossy", "quiet", "dc", "noise", "picture", "cut", "sync")
 _OPTIONAL = ("mask", "origin")
 
 

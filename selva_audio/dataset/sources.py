@@ -13,6 +13,7 @@ from .record import AUDIO_SUFFIXES, Split
 VIDEOS = VIDEO_SUFFIXES | {".m4v", ".avi", ".ts", ".mts", ".flv", ".mpg", ".mpeg", ".3gp", ".ogv"}
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val"}
 _NUMBER = re.compile(r"_\d+$")
+_VARIANT = re.compile(r"_aug\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,5 +111,11 @@ def prompt_keys(video: Path, folder: Path) -> list[tuple[Path, str]]:
 
 
 def recording_of(stem: str) -> str:
-    """The recording that a clip belongs to, by its name: without a last ``_NUMBER``."""
-    return _NUMBER.sub("", stem) or stem
+    """The recording that a clip belongs to, by its name: without ``_augNUMBER`` and a last ``_NUMBER``."""
+    origin = variant_of(stem)
+    return _NUMBER.sub("", origin) or origin
+
+
+def variant_of(name: str) -> str:
+    """The clip that a variant was made from, by its name: without a last ``_augNUMBER``."""
+    return _VARIANT.sub("", name) or name

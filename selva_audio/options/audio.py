@@ -65,6 +65,28 @@ class NormalizeOptions(Options):
     )
 
 
+class CompressOptions(Options):
+    """How what is loud is turned down."""
+
+    threshold_db: float = Field(
+        default=-18.0, ge=-40, le=-6, description="Level in dBFS from which on the sound is turned down."
+    )
+    ratio: float = Field(
+        default=2.5, ge=1.5, le=4, description="Decibels above the threshold that become one."
+    )
+    attack_ms: float = Field(default=10.0, ge=1, le=100, description="How quickly it is turned down.")
+    release_ms: float = Field(default=100.0, ge=20, le=500, description="How quickly it comes back.")
+    mix: float = Field(
+        default=0.4, ge=0, le=1, description="Share of the compressed sound beside the sound as it was."
+    )
+
+
+class ResampleOptions(Options):
+    """Which sample rate a sound gets."""
+
+    target_sr: int = Field(default=44100, ge=8000, le=192000, description="Sample rate in hertz.")
+
+
 class RoundtripOptions(Options):
     """What is measured of a way through the VAE and back."""
 

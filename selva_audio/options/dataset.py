@@ -36,4 +36,48 @@ class DatasetOptions(Options):
     )
     keep_video: bool = Field(default=True, description="Keep the picture of every clip in the data set.")
     keep_frames: bool = Field(default=False, description="Keep the pictures of every clip as PNG files too.")
+    fix: bool = Field(
+        default=False,
+        description="Mend the sounds: no constant part, the model's sample rate, -23 LUFS under -1 dBTP.",
+    )
     clip_conditioning: ClipConditioning = Field(default="auto", description=CLIP_CONDITIONING_HELP)
+
+
+class AugmentOptions(Options):
+    """How variants of sounds are made."""
+
+    variants_per_clip: int = Field(default=2, ge=1, le=20, description="Variants made of every sound.")
+    gain_range_db: float = Field(
+        default=3.0, ge=0, le=12, description="Level up or down by at most this many decibels."
+    )
+    seed: int = Field(default=42, ge=0, le=2**32 - 1, description="Another seed, other variants.")
+    pitch_range_semitones: float = Field(
+        default=0.0, ge=0, le=4, description="Pitch up or down by at most this much; the length stays."
+    )
+    time_stretch_range: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.3,
+        description="Length changed by at most this share. Events move, so such variants get no features.",
+    )
+    keep_originals: bool = Field(
+        default=True, description="Keep the sounds themselves beside their variants."
+    )
+
+
+class InspectOptions(Options):
+    """What a sound is rejected for."""
+
+    skip_rejected: bool = Field(default=True, description="Leave rejected sounds out of the result.")
+    min_snr_db: float = Field(
+        default=15.0,
+        ge=0,
+        le=60,
+        description="Least distance from the background in pauses; steady sounds have none and pass.",
+    )
+    check_codec_artifacts: bool = Field(
+        default=True, description="Reject spectra that end like a wall, as after lossy coding."
+    )
+    max_silence_fraction: float = Field(
+        default=0.5, ge=0, le=1, description="Largest share of the length under -60 dBFS."
+    )

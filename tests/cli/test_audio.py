@@ -13,6 +13,7 @@ COMMANDS = {
     "smooth-hf": (("--cutoff-hz", 5000), {"high_gain_db", "removed_db"}),
     "match-spectrum": (("--mode", "16k"), {"distance_before", "distance_after", "bands_hz", "gains_db"}),
     "excite": (("--mix", 0.3), {"added_db"}),
+    "compress": (("--threshold-db", -40), {"deepest_gain_db", "level_change_db"}),
     "normalize": (("--target-lufs", -20), {"unit", "level_before", "level_after"}),
 }
 
@@ -73,3 +74,9 @@ def test_bad_input_is_one_sentence_and_exit_two(
     assert (result.code, result.out) == (2, "")
     assert sentence in result.err and "Traceback" not in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+def test_a_sound_gets_the_rate_that_is_asked_for(selva, source: Path, tmp_path: Path) -> None:
+    result = selva("audio", "resample", source, "-o", tmp_path / "out.flac", "--target-sr", 22050, "--json")
+    assert result.json["rate_after"] == 22050 and result.json["rate_before"] == 16000
+    assert read_audio(tmp_path / "out.flac").sample_rate == 22050

@@ -81,3 +81,36 @@ def test_a_hostile_list_is_refused(selva, tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps([{"path": "../../x"}]))
     result = selva("dataset", "show", tmp_path)
     assert result.code == 2 and "leaves the folder" in result.err
+
+
+def test_a_data_set_is_mended_into_another_folder(selva, videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "dog").mkdir(parents=True)
+    for name in ("a", "b"):
+        shutil.copy(videos / "dog" / "good.mp4", tmp_path / "in" / "dog" / f"{name}.mp4")
+    selva("dataset", "prepare", tmp_path / "in", tmp_path / "set", *MODEL)
+    flags = ("--fix", "--window", 4, "--no-keep-video", "--json")
+    result = selva("dataset", "prepare", tmp_path / "set", tmp_path / "new", *flags, *MODEL)
+    assert result.code == 1 and list(result.json["left_out"]) == ["b_001"]
+    assert [entry["id"] for entry in result.json["entries"]] == ["a_001"]
+    assert "NOTE: without effect on a data set: --window, --keep-video." in result.err
+    assert "Left out: b_001: This is the same sound as a_001" in result.err
+    assert selva("dataset", "check", tmp_path / "new").code == 0
+
+
+def test_show_chooses_by_label_side_and_faults(selva, tmp_path: Path) -> None:
+    entries = [
+        {"id": "a", "label": "dog", "split": "train"},
+        {"id": "b", "label": "cat", "split": "val", "checks": {"silence": "It is silent."}},
+        {"id": "c", "label": "cat", "split": "train"},
+    ]
+    (tmp_path / "dataset.json").write_text(json.dumps({"version": 1, "entries": entries}))
+
+    def shown(*flags: str) -> list[str]:
+        found = selva("dataset", "show", tmp_path, *flags, "--json").json["entries"]
+        return [entry["id"] for entry in found]
+
+    assert shown() == ["a", "b", "c"]
+    assert shown("--label", "cat") == ["b", "c"]
+    assert shown("--split", "train") == ["a", "c"]
+    assert shown("--faults") == ["b"]
+    assert shown("--label", "cat", "--split", "train") == ["c"]

@@ -8,11 +8,13 @@ import soundfile
 import torch
 
 from selva_audio.dataset import REMARKS, Entry, check_entries, check_sound, read_dataset
-from selva_audio.dataset.checks import band_limit, mel_picture
+from selva_audio.dataset.likeness import mel_picture
+from selva_audio.dataset.measures import band_limit
 from selva_audio.features import VideoFeatures, save_features
 from selva_audio.media.audio import resample, write_audio
+from selva_audio.media.encode import write_video
 from selva_audio.records import Audio
-from selva_audio.scenes import MATERIALS, draw_scene, stem
+from selva_audio.scenes import MATERIALS, draw_frames, draw_scene, mixture, stem
 
 RATE = 16000
 SETTINGS = {"shortest": 1.0, "sample_rate": 16000.0}
@@ -146,3 +148,68 @@ def test_earlier_findings_are_forgotten(tmp_path: Path, make_pair) -> None:
     (entry,) = read_dataset(tmp_path).entries
     (checked,) = check_entries([replace(entry, checks={"silence": "It was silent."})], SETTINGS)
     assert checked.checks == {}
+
+
+def test_a_sound_in_noise_far_too_quiet_or_off_the_middle_is_a_remark() -> None:
+    past = np.arange(8 * RATE) / RATE % 1.0
+    hits = 0.5 * np.exp(-past / 0.1) * np.sin(5000 * past)
+    found = {
+        "noise": check_sound(audio(hits + hiss(8)), SETTINGS),
+        "quiet": check_sound(audio(0.02 * hiss(2)), SETTINGS),
+        "dc": check_sound(audio(hiss(2) + 0.05), SETTINGS),
+    }
+    assert {name: set(checks) for name, checks in found.items()} == {name: {name} for name in found}
+    assert set(found) <= set(REMARKS)
+
+
+def test_no_samples_are_no_sound() -> None:
+    assert set(check_sound(audio(np.zeros(0)), SETTINGS)) == {"no_sound"}
+
+
+def test_a_variant_at_another_level_is_no_copy_and_a_copy_of_a_variant_is(tmp_path: Path, make_pair) -> None:
+    for name in ("a_001", "a_001_aug00", "a_001_aug01", "b_aug00"):
+        make_pair(tmp_path, name, seed=3)
+    checked = list(check_entries(read_dataset(tmp_path).entries, {}))
+    assert [set(each.faults) for each in checked] == [set(), set(), set(), {"duplicate"}]
+    assert {each.source_id for each in checked[:3]} == {"a"}
+
+
+def test_a_sound_that_is_coded_with_loss_is_a_remark(tmp_path: Path, make_pair) -> None:
+    make_pair(tmp_path, "a", suffix="")
+    soundfile.write(tmp_path / "a.ogg", hiss(2), RATE)
+    (checked,) = check_entries(read_dataset(tmp_path).entries, {})
+    assert "coded with loss" in checked.checks["lossy"] and checked.faults == {}
+
+
+def test_cuts_in_a_picture_and_a_late_sound_are_remarks(tmp_path: Path, make_clip, make_pair) -> None:
+    make_pair(tmp_path, "a")
+    (entry,) = read_dataset(tmp_path).entries
+    halves = lambda number: np.full((48, 64, 3), 40 if number < 50 else 200, np.uint8)
+    cut = make_clip(tmp_path / "cut.mp4", np.arange(100) / 25, pictures=halves)
+    (checked,) = check_entries([replace(entry, video=cut)], {})
+    assert checked.checks["cut"].startswith("The picture changes altogether at 2.00 s")
+
+    scene = draw_scene(3, split="val", duration=8.0)
+    video = write_video(draw_frames(scene, size=32), 25, tmp_path / "drawn.mp4")
+    late = np.concatenate([np.zeros(6400, np.float32), mixture(scene).astype(np.float32)])[: 8 * RATE]
+    write_audio(tmp_path / "a.flac", audio(late))
+    (checked,) = check_entries([replace(entry, video=video)], {})
+    assert "after the motion" in checked.checks["sync"]
+    write_audio(tmp_path / "a.flac", audio(mixture(scene)))
+    (checked,) = check_entries([replace(entry, video=video)], {})
+    assert "sync" not in checked.checks
+    (tmp_path / "drawn.mp4").write_bytes(b"x")
+    (checked,) = check_entries([replace(entry, video=video)], {})
+    assert "cannot be read" in checked.checks["picture"] and checked.faults == {}
+
+
+def test_mixed_rates_are_a_remark_where_the_models_is_not_known(tmp_path: Path, make_pair) -> None:
+    for name in "ab":
+        make_pair(tmp_path, name, seed=ord(name))
+    write_audio(tmp_path / "b.flac", audio(hiss(1, 3, 44100), 44100))
+    checked = list(check_entries(read_dataset(tmp_path).entries, {}))
+    assert [each.checks for each in checked] == [
+        {},
+        {"rate": "The sound has 44100 Hz, the first one 16000 Hz."},
+    ]
+    assert [each.checks for each in check_entries(read_dataset(tmp_path).entries, SETTINGS)] == [{}, {}]

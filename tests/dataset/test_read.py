@@ -183,3 +183,23 @@ def test_an_empty_folder_says_what_belongs_there(tmp_path: Path) -> None:
         read_dataset(tmp_path)
     with pytest.raises(MissingFileError, match="There is no data set"):
         read_dataset(tmp_path / "none")
+
+
+def test_of_several_sounds_of_one_name_the_same_is_taken_in_every_process(tmp_path: Path, make_pair) -> None:
+    """COMPAT 5.9: the public pack walked a set of endings, and its choice changed from run to run."""
+    make_pair(tmp_path, "a", suffix=".flac")
+    for suffix in (".wav", ".aiff", ".ogg"):
+        (tmp_path / f"a{suffix}").write_bytes(b"x")
+    dataset = read_dataset(tmp_path)
+    assert dataset.entries[0].audio == tmp_path / "a.wav"
+    assert dataset.notes == ("a has several sounds; a.wav is taken, and a.flac, a.ogg, a.aiff left out.",)
+
+
+def test_prompts_in_another_form_are_refused_and_not_passed_over(tmp_path: Path, make_pair) -> None:
+    """COMPAT 5.9: a trainer that split at another sign ignored the whole file."""
+    make_pair(tmp_path, "a")
+    (tmp_path / "prompts.txt").write_text("a.npz | a dog barking\n")
+    with pytest.raises(InputError, match=r"line 1: .* is not `file name: prompt`"):
+        read_dataset(tmp_path)
+    (tmp_path / "prompts.txt").write_text("a.npz: a dog | barking\n")
+    assert read_dataset(tmp_path).entries[0].prompt == "a dog | barking"

@@ -1,11 +1,7 @@
-from pathlib import Path
-
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selva_audio.dataset.windows import Window, find_cuts, plan_windows
+from selva_audio.dataset.windows import Window, plan_windows
 
 TIMES = st.lists(st.floats(0, 60), max_size=8)
 
@@ -52,24 +48,3 @@ def test_windows_lie_inside_do_not_overlap_and_reach_over_no_cut(duration, windo
                 any(each.start - 1e-4 <= onset <= each.start + each.duration + 1e-4 for onset in onsets)
                 for each in found
             )
-
-
-def scenes(number: int) -> np.ndarray:
-    """Three pictures, each of 20 frames, in which a small square moves."""
-    level = (40, 200, 90)[number // 20 % 3]
-    pixels = np.full((48, 64, 3), level, np.uint8)
-    pixels[10:20, number % 20 : number % 20 + 10] = 255 - level
-    return pixels
-
-
-def test_hard_cuts_are_found_at_their_time_and_motion_is_none(make_clip, tmp_path: Path) -> None:
-    cuts, duration = find_cuts(make_clip(tmp_path / "x.mp4", np.arange(60) / 25, pictures=scenes))
-    assert cuts == pytest.approx([0.8, 1.6], abs=0.041)
-    assert duration == pytest.approx(2.4, abs=0.01)
-    still = make_clip(tmp_path / "y.mp4", np.arange(19) / 25, pictures=scenes)
-    assert find_cuts(still)[0] == ()
-
-
-def test_a_picture_that_always_changes_has_no_cuts(make_clip, tmp_path: Path) -> None:
-    flicker = lambda number: np.full((48, 64, 3), 220 if number % 2 else 30, np.uint8)
-    assert find_cuts(make_clip(tmp_path / "x.mp4", np.arange(40) / 25, pictures=flicker))[0] == ()

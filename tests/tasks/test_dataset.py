@@ -9,8 +9,10 @@ import torch
 from selva_audio.dataset import read_dataset
 from selva_audio.errors import InputError, MissingFileError, OutputError
 from selva_audio.features import encode_video, load_features
+from selva_audio.files import file_lock
 from selva_audio.media.audio import read_audio, read_audio_track, write_audio
 from selva_audio.media.encode import write_video
+from selva_audio.media.loudness import lufs
 from selva_audio.media.video import probe, read_frames, read_image
 from selva_audio.options import DatasetOptions, FeatureOptions, SceneOptions
 from selva_audio.progress import Cancelled, Progress
@@ -53,7 +55,9 @@ def clip_with_noise(path: Path, seconds: float, *, seed: int = 0, clicks: tuple[
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
     }
 
 
@@ -65,7 +69,7 @@ def test_a_folder_of_drawn_scenes_becomes_a_data_set(demo_model, scenes: Path, p
         assert (each.npz, each.audio) == (prepared / f"{each.id}.npz", prepared / f"{each.id}.flac")
         assert each.faults == {} and each.fps == 25 and each.duration == pytest.approx(1)
     assert {each.split for each in dataset.entries} == {"train", "val"}
-    stored = {path.name for path in prepared.iterdir()} - {"dataset.json", "videos"}
+    stored = {path.name for path in prepared.iterdir()} - {"dataset.json", "videos", ".dataset.json.lock"}
     assert stored == {f"{each.id}{suffix}" for each in dataset.entries for suffix in (".npz", ".flac")}
 
 
@@ -432,3 +436,45 @@ def test_one_prompt_for_several_labels_is_said(demo_model, tmp_path: Path) -> No
     (tmp_path / "in" / "prompts.txt").write_text("a: animal\nb: Animal\n")
     notes = prepare_dataset(demo_model, tmp_path / "in", tmp_path / "set").notes
     assert notes == ("The prompt 'animal' stands for several labels: cat, dog.",)
+
+
+def test_two_runs_do_not_write_one_folder(demo_model, tmp_path: Path) -> None:
+    clip_with_noise(tmp_path / "in" / "a.mp4", 1)
+    with (
+        file_lock(tmp_path / "set" / ".dataset.json"),
+        pytest.raises(OutputError, match="Another run is writing"),
+    ):
+        prepare_dataset(demo_model, tmp_path / "in", tmp_path / "set")
+    assert prepare_dataset(demo_model, tmp_path / "in", tmp_path / "set").written == ("a_001",)
+
+
+def test_sounds_are_mended_if_asked_for(demo_model, tmp_path: Path) -> None:
+    clip_with_noise(tmp_path / "in" / "a.mp4", 1)
+    (plain,) = prepare_dataset(demo_model, tmp_path / "in", tmp_path / "plain").dataset.entries
+    (fixed,) = prepare_dataset(
+        demo_model, tmp_path / "in", tmp_path / "fixed", DatasetOptions(fix=True)
+    ).dataset.entries
+    level = {
+        name: lufs(read_audio(each.audio).waveform[0], 16000) for name, each in (("p", plain), ("f", fixed))
+    }
+    assert level["f"] == pytest.approx(-23, abs=0.2) and abs(level["p"] + 23) > 1
+    assert torch.equal(load_features(fixed.npz).sync, load_features(plain.npz).sync)
+
+
+def test_a_data_set_is_not_prepared_again(demo_model, prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a data set already"):
+        prepare_dataset(demo_model, prepared, tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_findings_about_pictures_stay_until_the_clip_is_made_anew(
+    demo_model, tmp_path: Path, monkeypatch
+) -> None:
+    halves = [np.full((48, 64, 3), 40 if number < 30 else 200, np.uint8) for number in range(60)]
+    wave = torch.from_numpy(0.1 * np.random.default_rng(5).standard_normal((1, 1, 38400))).float()
+    (tmp_path / "in").mkdir()
+    write_video(halves, 25, tmp_path / "in" / "a.mp4", Audio(wave, 16000))
+    (first,) = prepare_dataset(demo_model, tmp_path / "in", tmp_path / "set").dataset.entries
+    assert set(first.checks) == {"cut"} and first.faults == {}
+    monkeypatch.setattr("selva_audio.dataset.checks.see_motion", None)
+    assert prepare_dataset(demo_model, tmp_path / "in", tmp_path / "set").dataset.entries == (first,)

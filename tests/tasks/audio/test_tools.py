@@ -12,18 +12,33 @@ from hypothesis import strategies as st
 
 from selva_audio.errors import InputError
 from selva_audio.media.loudness import lufs, rms_dbfs, true_peak_dbtp
-from selva_audio.options import ExciteOptions, MatchOptions, NormalizeOptions, SmoothOptions
+from selva_audio.options import (
+    CompressOptions,
+    ExciteOptions,
+    MatchOptions,
+    NormalizeOptions,
+    ResampleOptions,
+    SmoothOptions,
+)
 from selva_audio.progress import Cancelled, Progress
 from selva_audio.records import Audio
-from selva_audio.tasks.audio import excite, match_spectrum, normalize_output, smooth_hf
+from selva_audio.tasks.audio import (
+    compress,
+    excite,
+    match_spectrum,
+    normalize_output,
+    resample_audio,
+    smooth_hf,
+)
 
 TOOLS = {
     "smooth_hf": smooth_hf,
     "match_spectrum": match_spectrum,
     "excite": excite,
     "normalize_output": normalize_output,
+    "compress": compress,
 }
-COLOUR = {name: tool for name, tool in TOOLS.items() if name != "normalize_output"}
+COLOUR = {name: tool for name, tool in TOOLS.items() if name not in ("normalize_output", "compress")}
 
 
 def sound(seconds: float = 1.0, rate: int = 44100, takes: int = 1, channels: int = 1, seed: int = 0) -> Audio:
@@ -183,3 +198,25 @@ def test_what_lufs_cannot_measure_passes_unchanged_with_a_note(audio: Audio) -> 
     assert not torch.equal(
         normalize_output(audio, NormalizeOptions(loudness="rms")).audio.waveform, audio.waveform
     )
+
+
+def test_compressing_tells_how_deep_it_went_and_what_the_level_lost() -> None:
+    loud = sound()
+    done = compress(loud, CompressOptions(threshold_db=-30, ratio=4, mix=1))
+    (report,) = done.reports
+    change = rms_dbfs(done.audio.waveform) - rms_dbfs(loud.waveform)
+    assert report.level_change_db == pytest.approx(change) and change < -3
+    assert report.deepest_gain_db < change
+    assert f"{-report.deepest_gain_db:.1f} dB" in report.sentence
+    for options in (CompressOptions(mix=0), CompressOptions(threshold_db=-6)):
+        (report,) = compress(sound(), options).reports
+        assert "as it was" in report.sentence and report.deepest_gain_db == 0
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 96000])
+def test_resampling_gives_the_rate_and_keeps_the_length_in_seconds(rate: int) -> None:
+    done = resample_audio(sound(0.5, takes=2, channels=2), ResampleOptions(target_sr=rate))
+    assert done.audio.sample_rate == rate
+    assert done.audio.waveform.shape == (2, 2, rate // 2)
+    assert (len(done.audio.notes) == 2) == (rate == 96000)
+    assert f"{rate} Hz" in done.reports[0].sentence
