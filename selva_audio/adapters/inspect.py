@@ -1,18 +1,15 @@
-"""What an adapter does to each layer: sizes, and directions that the base did not have."""
+"""What an adapter does to each layer, in sizes.
 
-import math
-from collections.abc import Sequence
+Directions that the base did not have are left to ``intruders``.
+"""
+
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .algebra import spectrum
-from .layers import stable_seed
 from .record import Delta, dense
-
-THRESHOLDS = (0.3, 0.5, 0.6, 0.8)
-NUM_DIRECTIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +37,6 @@ class LayerReport:
     relative_norm: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Intruders:
-    """Leading left directions of a changed weight that none of the base's is like.
-
-    Attributes:
-        matches: for each of the leading directions, its largest |cosine| with one of the base's.
-        counts: threshold -> matches under it.
-        control: the same counts for a random change of the same rank and norm.
-    """
-
-    matches: tuple[float, ...]
-    counts: dict[float, int]
-    control: dict[float, int]
-
-
 def report_layer(path: str, delta: Delta, weight: Tensor | None = None) -> LayerReport:
     """Sizes of one change; ``weight`` is that of the base layer, where it is known."""
     norm = stable = None
@@ -69,54 +51,3 @@ def report_layer(path: str, delta: Delta, weight: Tensor | None = None) -> Layer
     relative = None if weight is None or norm is None else norm / float(weight.detach().double().norm())
     kind = "conv" if delta.a.ndim == 3 else "linear"
     return LayerReport(path, kind, delta.weight_shape, delta.rank, delta.scale, norm, stable, relative)
-
-
-def find_intruders(
-    weight: Tensor,
-    delta: Delta,
-    *,
-    count: int = NUM_DIRECTIONS,
-    thresholds: Sequence[float] = THRESHOLDS,
-    seed: int = 0,
-) -> Intruders:
-    """Intruder dimensions of one layer, with a control without which the count says nothing.
-
-    Args:
-        weight: (out, in) or (out, in, k) of the base.
-        delta: its change.
-        count: leading directions that are looked at.
-        thresholds: cosines under which a direction counts as new.
-        seed: of the control.
-
-    Source: arXiv:2410.21228, section 3; the control is ours.
-    """
-    base = weight.detach().double().cpu().flatten(1)
-    change = dense(delta, weight).flatten(1)
-    matches = _matches(base, change, count)
-    return Intruders(
-        tuple(matches),
-        _counts(matches, thresholds),
-        _counts(_matches(base, random_change(change, delta.rank, seed), count), thresholds),
-    )
-
-
-def random_change(change: Tensor, rank: int, seed: int) -> Tensor:
-    """A change of the same norm and of this rank, in random directions: (out, in k) float64."""
-    random = torch.Generator("cpu").manual_seed(stable_seed(seed, *change.shape))
-    u, v = (
-        torch.linalg.qr(torch.randn(size, min(rank, *change.shape), generator=random, dtype=torch.float64))[0]
-        for size in change.shape
-    )
-    result: Tensor = float(change.norm()) / math.sqrt(u.shape[1]) * u @ v.T
-    return result
-
-
-def _matches(base: Tensor, change: Tensor, count: int) -> list[float]:
-    before = torch.linalg.svd(base, full_matrices=False)[0]
-    after = torch.linalg.svd(base + change, full_matrices=False)[0]
-    cosines = (after[:, :count].T @ before).abs().amax(dim=1).clamp(max=1.0)
-    return [float(each) for each in cosines]
-
-
-def _counts(matches: Sequence[float], thresholds: Sequence[float]) -> dict[float, int]:
-    return {threshold: sum(match < threshold for match in matches) for threshold in thresholds}

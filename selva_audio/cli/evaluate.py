@@ -1,4 +1,4 @@
-"""``selva evaluate``: how selective a model is, and what sounds are like."""
+"""``selva evaluate``: how selective a model is, what adapters do, and what sounds are like."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,12 +9,13 @@ from pydantic import Field
 from ..errors import InputError
 from ..options import LoadOptions, SelectivityOptions
 from .console import print_json, progress_bar, say, show
-from .settings import Adapters, Strengths
+from .settings import MODEL as ANY_MODEL
+from .settings import STEERING, Adapters, ModelSettings, Steering, SteeringSettings, Strengths
 
 Json = Annotated[bool, Parameter(negative=(), help="Result as JSON on stdout.")]
 Output = Annotated[Path | None, Parameter(name=("--output", "-o"), help="JSON file for the result.")]
 
-evaluate = App(name="evaluate", help="Score a model on drawn scenes, or the sounds of a folder.")
+evaluate = App(name="evaluate", help="Score a model, compare adapters, or measure the sounds of a folder.")
 
 
 class BenchmarkModel(LoadOptions):
@@ -36,6 +37,8 @@ def selectivity(
     ] = None,
     adapter: Adapters = (),
     adapter_strength: Strengths = (),
+    steering: Steering = None,
+    steering_settings: SteeringSettings = STEERING,
     model: Annotated[BenchmarkModel, Parameter(name="*", group="Model")] = MODEL,
     output: Output = None,
     figure: Annotated[Path | None, Parameter(help="PNG file for a picture of the result.")] = None,
@@ -48,10 +51,12 @@ def selectivity(
     from ..tasks.evaluate import evaluate_selectivity
     from ..tasks.evaluate_folder import evaluate_folder
     from ..tasks.generate import load_model
+    from ..tasks.steer import with_steering
 
     with progress_bar("Loading") as on_progress:
         bundle = load_model(**model.model_dump(), on_progress=on_progress)
     bundle = with_adapters(bundle, adapter, adapter_strength)
+    bundle = with_steering(bundle, steering, steering_settings)
     with progress_bar("Scoring") as on_progress:
         if folder is not None:
             result = evaluate_folder(bundle, folder, settings, output=output, on_progress=on_progress)
@@ -61,6 +66,36 @@ def selectivity(
             )
     _finish(result, output, figure, json)
     return 0
+
+
+@evaluate.command
+def adapters(
+    plan: Annotated[Path, Parameter(help="JSON file: data_dir, output_dir, and the adapters to compare.")],
+    /,
+    *,
+    model: ModelSettings = ANY_MODEL,
+    json: Json = False,
+) -> int:
+    """Make the same sounds with each adapter, and measure them beside the recordings and the base."""
+    from ..tasks.evaluate_adapters import evaluate_adapters, read_plan
+    from ..tasks.generate import load_model
+
+    asked = read_plan(plan)
+    with progress_bar("Loading") as on_progress:
+        bundle = load_model(**model.model_dump(), on_progress=on_progress)
+    with progress_bar("Comparing") as on_progress:
+        found = evaluate_adapters(bundle, asked, on_progress=on_progress)
+    for sentence in found.failures:
+        say(f"Failed: {sentence}")
+    if json:
+        print_json(found.summary)
+    else:
+        for line in _comparison(found.summary):
+            show(line)
+    for path in (found.summary_path, found.figure_path):
+        if path is not None:
+            say(f"Wrote {path}")
+    return 1 if found.failures else 0
 
 
 @evaluate.command
@@ -109,3 +144,46 @@ def _numbers(row: dict[str, Any]) -> str:
     """The numbers of a row in one line; what is text, list or row itself is left out."""
     shown = {key: value for key, value in row.items() if isinstance(value, float)}
     return ", ".join(f"{key} {value:g}" for key, value in shown.items())
+
+
+# Key, whether it is of the whole set, and how it is headed.
+_COLUMNS = (
+    ("ltas_distance", True, "ltas dB"),
+    ("mel_gram_distance", True, "mel gram"),
+    ("kad_mel", True, "kad_mel"),
+    ("lsd", False, "lsd dB"),
+    ("mel_l1", False, "mel l1"),
+    ("onset_f1_50ms", False, "onset F1"),
+    ("diversity", False, "diversity"),
+)
+
+
+def _comparison(summary: dict[str, Any]) -> list[str]:
+    """A row for each adapter: means, the half width of their bounds, copies and forgetting."""
+    head = ["adapter", *(title for *_, title in _COLUMNS), "copies", "forgetting"]
+    rows = [head]
+    for adapter in summary["adapters"]:
+        if adapter["status"] != "completed":
+            rows.append([adapter["id"], adapter["status"]])
+            continue
+        cells = [_cell(adapter, key, of_set) for key, of_set, _ in _COLUMNS]
+        forgotten = adapter.get("forgetting")
+        told = "-" if forgotten is None else f"{forgotten['share']:+.1%}"
+        rows.append([adapter["id"], *cells, str(len(adapter["copies"])), told])
+    widths = [max(len(row[place]) for row in rows if place < len(row)) for place in range(len(head))]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)).rstrip()
+        for row in rows
+    ]
+
+
+def _cell(adapter: dict[str, Any], key: str, of_set: bool) -> str:
+    if of_set:
+        found = adapter["set_metrics"].get(key) or {}
+        value, low, high = (found.get(name) for name in ("value", "low", "high"))
+    else:
+        value = adapter["avg_metrics"].get(key)
+        low, high = adapter["intervals"].get(key, (None, None))
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if low is None or high is None else f"{value:.3g} ±{(high - low) / 2:.2g}"

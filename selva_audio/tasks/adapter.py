@@ -25,7 +25,8 @@ from ..adapters import (
 from ..adapters import merge as merge_into
 from ..adapters.formats import PEFT_CONFIG, PEFT_WEIGHTS, file_meta, form_of
 from ..adapters.inject import check_fits
-from ..adapters.inspect import find_intruders, report_layer
+from ..adapters.inspect import report_layer
+from ..adapters.intruders import find_intruders
 from ..adapters.targets import adaptable_layers
 from ..bundle import SelVAModel
 from ..configs import VARIANTS, get_config
@@ -81,7 +82,7 @@ def adapter_info(
         if needs_base and weight is None:
             row |= {"norm": None, "stable_rank": None}
         if intruders:
-            row["intruders"] = asdict(find_intruders(layers[name].weight, delta))
+            row["intruders"] = asdict(find_intruders(layers[name].weight, delta, path=name))
         rows.append(row)
     norms = [row["norm"] for row in rows]
     return {
@@ -275,6 +276,15 @@ def with_adapters(
     return model.adapted(
         build, accounts, clip_conditioning=any(adapter.clip_conditioning for adapter in adapters)
     )
+
+
+def describe_adapter(path: str | Path) -> str:
+    """What an adapter is and what to know before trusting it, in a line or two."""
+    adapter = read_adapter(path)
+    origin = f"trained on {adapter.variant}" if adapter.variant else "of a model that it does not tell"
+    steps = adapter.meta.get("steps")
+    told = [f"rank {adapter.rank} on {len(adapter.deltas)} layers", origin, f"{steps} steps" if steps else ""]
+    return "\n".join([", ".join(filter(None, told)), *adapter.notes])
 
 
 def adapter_digest(path: str | Path) -> str:

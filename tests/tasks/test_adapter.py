@@ -127,7 +127,12 @@ def test_info_tells_sizes_and_meta(adapters) -> None:
     assert alone["modules"][0]["relative_norm"] is None
     beside = adapter_info(adapters["dora"], variant="demo_16k", intruders=True)
     assert all(0 < row["relative_norm"] < 10 for row in beside["modules"])
-    assert set(beside["modules"][0]["intruders"]) == {"matches", "counts", "control"}
+    found = beside["modules"][0]["intruders"]
+    assert {"matches", "counts", "control", "right", "energy"} <= set(found)
+    parts = {row["path"]: list(row["intruders"]["parts"]) for row in beside["modules"]}
+    assert all(
+        names == (["q", "k", "v"] if path.endswith("attn.qkv") else []) for path, names in parts.items()
+    )
     json.dumps(beside)
     assert adapter_info(adapters["dora"])["norm"] is None
 

@@ -1,0 +1,1 @@
+"""Fine-tuning: one loop, what it can train, and what is done to the result."""
