@@ -60,7 +60,15 @@ def read_adapter(path: str | Path) -> Adapter:
         return _read_peft(path.parent)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    content = read_object(path)
+    return adapter_of(read_object(path), path)
+
+
+def adapter_of(content: Any, path: Path) -> Adapter:
+    """The adapter in the content of a ``.pt`` file; ``path`` is for messages.
+
+    Raises:
+        CheckpointError: no adapter.
+    """
     if not isinstance(content, Mapping):
         raise _not_one(path, f"it holds a {type(content).__name__}")
     inner = content.get("state_dict")
@@ -102,10 +110,15 @@ def write_adapter(path: str | Path, adapter: Adapter, form: Form | None = None) 
     if form == "peft":
         _write_peft(path, adapter)
     elif form == "pt":
-        write_object(path, {"state_dict": _tensors(adapter), "meta": file_meta(adapter)})
+        write_object(path, content_of(adapter))
     else:
         write_safetensors(path, _tensors(adapter), {HEADER_KEY: json.dumps(file_meta(adapter), default=str)})
     return path
+
+
+def content_of(adapter: Adapter) -> dict[str, Any]:
+    """What a ``.pt`` file of an adapter holds."""
+    return {"state_dict": _tensors(adapter), "meta": file_meta(adapter)}
 
 
 def form_of(path: Path) -> Form:

@@ -149,8 +149,13 @@ def parameter_groups(generator: nn.Module, lr: float, *, plus_ratio: float = 1.0
     return [{"params": rest, "lr": lr}, {"params": b, "lr": lr * plus_ratio}]
 
 
-def draw_dropout(generator: nn.Module, key: int) -> None:
-    """Choose the dropout masks of the adapter being trained: one key (of step and batch), the same masks."""
+def draw_dropout(generator: nn.Module, key: int | Sequence[int]) -> None:
+    """Choose the dropout masks of the adapter being trained: the same key, the same masks.
+
+    Args:
+        generator: adapted.
+        key: of the next batch; or one of each of its items, whose masks then depend on no other item.
+    """
     for layer in _trained(generator):
         layer.key = key
 

@@ -5,7 +5,7 @@ for bit.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -72,7 +72,7 @@ class LowRank(nn.Module):
         self.strength = strength
         self.dropout = dropout
         self.path = path
-        self.key: int | None = None
+        self.key: int | Sequence[int] | None = None
 
     def forward(self, x: Tensor, y: Tensor, base: nn.Linear | nn.Conv1d) -> Tensor | None:
         """Change of the output.
@@ -132,12 +132,20 @@ class LowRank(nn.Module):
             raise InputError(
                 "Dropout needs a key for its masks. Call draw_dropout(generator, key) at each step."
             )
-        random = torch.Generator("cpu").manual_seed(stable_seed(self.key, self.path))
         shapes = (tuple(x.shape), (x.shape[0], 1, self.lora_A.shape[0]), (x.shape[0], 1, 1))
-        inputs, ranks, whole = (
-            torch.empty(shape, device="cpu").bernoulli_(1 - share, generator=random).div_(1 - share).to(x)
-            for shape, share in zip(shapes, self.dropout, strict=True)
-        )
+        keys = [self.key] if isinstance(self.key, int) else self.key
+        if x.shape[0] % len(keys):
+            raise InputError(f"{len(keys)} keys for the masks do not fit a batch of {x.shape[0]}.")
+        drawn = []
+        for key in keys:
+            random = torch.Generator("cpu").manual_seed(stable_seed(key, self.path))
+            drawn.append(
+                [
+                    _mask((size // len(keys), *rest), share, random)
+                    for (size, *rest), share in zip(shapes, self.dropout, strict=True)
+                ]
+            )
+        inputs, ranks, whole = (torch.cat(each).to(x) for each in zip(*drawn, strict=True))
         return inputs, ranks, whole
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LowRank":
@@ -149,6 +157,10 @@ class LowRank(nn.Module):
 
         super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+def _mask(shape: tuple[int, ...], share: float, random: torch.Generator) -> Tensor:
+    return torch.empty(shape, device="cpu").bernoulli_(1 - share, generator=random).div_(1 - share)
 
 
 def rows_times(x: Tensor, weight: Tensor) -> Tensor:
