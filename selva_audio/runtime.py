@@ -6,6 +6,7 @@ torch is imported inside functions, so that front ends can name a policy without
 import contextlib
 import gc
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -144,6 +145,44 @@ def describe_devices() -> list[str]:
     if torch.backends.mps.is_available():
         lines.append("mps: Apple GPU")
     return lines
+
+
+def describe_system() -> dict[str, str | float | None]:
+    """What numbers were made on: versions, and name and memory of the first GPU."""
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    return {
+        "torch_version": str(torch.__version__),
+        "cuda_version": torch.version.cuda,
+        "gpu_name": torch.cuda.get_device_name(0) if has_gpu else None,
+        "gpu_vram_gb": round(torch.cuda.mem_get_info(0)[1] / 2**30, 2) if has_gpu else None,
+    }
+
+
+def forget_peak_memory(device: str) -> None:
+    """Begin to measure the peak of the device's memory anew; that of the CPU is always since the start."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_gb(device: str) -> float | None:
+    """Most memory at once, in GiB: of a GPU since ``forget_peak_memory``, else of the whole process.
+
+    None where the system does not tell.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        return round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
 
 
 def _available_device(device: str) -> str:

@@ -1,6 +1,7 @@
 """What the tests of the pages share: the script that writes their tables, and a folder of sample files."""
 
 import importlib.util
+import json
 import logging
 import shutil
 import signal
@@ -12,6 +13,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from small_generator import moved
+from trainable_clips import write_clips
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +56,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mono", "recordings"):
         (folder / name / "dog_bark").mkdir(parents=True)
         shutil.copy(folder / "clip.mp4", folder / name / "dog_bark" / "take.mp4")
+    write_clips(folder / "sweep_clips", ("bell", "drum"))
+    short = {"steps": 1, "batch_size": 1, "sample_steps": 0, "target": "qkv", "rank": 1}
+    plan = {"kind": "lora", "data_dir": "sweep_clips", "base": short, "seeds": [1, 2]}
+    (folder / "plan.json").write_text(json.dumps(plan))
     for seed, name in enumerate(("glass.pt", "stone.safetensors")):
         adapter = moved(load_generator("demo_16k"), seed=seed, target="qkv")
         told = {**adapter.meta, "variant": "demo_16k", "clip_conditioning": "on"}

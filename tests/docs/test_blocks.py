@@ -14,10 +14,10 @@ from selva_audio.configs import VARIANTS
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-KINDS = {"sh", "python", "text", "bibtex"}
+KINDS = {"sh", "python", "text", "bibtex", "json"}
 
-# These would reach the network, so that they are only parsed.
-ONLY_PARSED = ("selva models download",)
+# The first would reach the network, the second needs a sweep that runs, the third a cluster: only parsed.
+ONLY_PARSED = ("selva models download", "selva sweep skip", "selva sweep run plan.json --engine ray")
 # This one would install into the environment of the tests; `make demo` and CI do it for real.
 INSTALLS = ["python -m pip install -c constraints.txt ."]
 
@@ -67,7 +67,7 @@ def _run(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         assert (ROOT / "constraints.txt").is_file() and (ROOT / "pyproject.toml").is_file()
     elif command.startswith(ONLY_PARSED):
         app.parse_args(arguments, exit_on_error=False, print_error=False)
-        assert arguments[2] in VARIANTS
+        assert arguments[0] == "sweep" or arguments[2] in VARIANTS
     else:
         assert program == "selva", f"nothing checks the command {command!r}"
         _run_selva(arguments, command, capsys)
@@ -75,17 +75,38 @@ def _run(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 def _run_selva(arguments: list[str], command: str, capsys: pytest.CaptureFixture) -> None:
     arguments = [_on_demo(argument) if argument == "small_16k" else argument for argument in arguments]
-    if arguments[0] in ("generate", "features") or arguments[:2] == ["dataset", "prepare"]:
+    if arguments[0] in ("generate", "features") or arguments[:2] in (
+        ["dataset", "prepare"],
+        ["sweep", "run"],
+    ):
         if "--variant" not in arguments:
             arguments += ["--variant", "demo_16k"]  # in place of the default, small_16k
         elif "demo_16k" not in arguments:
             arguments += ["--dry-run"]  # MMAudio variants have no toy inside the package
     if arguments[:2] == ["demo", "scenes"]:
         arguments += ["--duration", "1", "--size", "64"]
+    if arguments[:2] == ["train", "lora"]:
+        short = {
+            "--steps": "3" if "--resume" in arguments else "2",
+            "--batch-size": "1",
+            "--sample-steps": "1",
+        }
+        for flag, value in short.items():
+            arguments = [*_without(arguments, flag), flag, value]
+    if arguments[:2] == ["train", "textual-inversion"]:
+        for flag, value in {"--steps": "1", "--batch-size": "1", "--sample-steps": "1"}.items():
+            arguments = [*_without(arguments, flag), flag, value]
+    if arguments[:2] == ["train", "vocoder"]:
+        for flag, value in {"--steps": "1", "--batch-size": "1", "--segment-seconds": "0.25"}.items():
+            arguments = [*_without(arguments, flag), flag, value]
+    if arguments[0] == "ditto":
+        for flag in ("--steps", "--n-opt-steps", "--n-ode-steps"):
+            arguments = [*_without(arguments, flag), flag, "1"]
+    if arguments[:2] == ["steer", "extract"]:
+        arguments = [*_without(arguments, "--n-samples"), "--n-samples", "1"]
     if arguments[:2] == ["evaluate", "selectivity"]:
         arguments += ["--steps", "1"]  # what takes readers minutes is seconds of every stage here
-        if "--scenes" in arguments:
-            arguments[arguments.index("--scenes") + 1] = "1"
+        arguments = [*_without(arguments, "--scenes"), "--scenes", "1"]
     capsys.readouterr()
     code = run(arguments)
     said = capsys.readouterr()
@@ -97,3 +118,9 @@ def _run_selva(arguments: list[str], command: str, capsys: pytest.CaptureFixture
         named = {name for page in PAGES for name in re.findall(r"`(demo_out/[^`]+)`", page.read_text())}
         assert "demo_out/demo.png" in named
         assert {name for name in named if not Path(name).exists()} == set()
+
+
+def _without(arguments: list[str], flag: str) -> list[str]:
+    """The arguments without a flag and its value."""
+    place = arguments.index(flag) if flag in arguments else len(arguments)
+    return arguments[:place] + arguments[place + 2 :]
