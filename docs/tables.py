@@ -132,7 +132,7 @@ def _commands(parent: App, prefix: str) -> dict[str, Callable[[], str]]:
             continue
         command, path = parent[name], f"{prefix} {name}"
         found |= _commands(command, path)
-        if command.default_command is not None:
+        if command.default_command is not None and command_table(command):
             found[path] = partial(command_table, command)
     return found
 

@@ -1,12 +1,14 @@
 """A variant's parts, each loaded at first use; nothing edits a loaded part in place."""
 
+import copy
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import uint8
 
@@ -14,7 +16,7 @@ from .configs import ModelConfig, get_config
 from .errors import InputError, unknown_name
 from .models.mel import mel_spectrogram
 from .progress import ProgressFn, ignore_progress
-from .runtime import RuntimePolicy
+from .runtime import RuntimePolicy, release_memory
 from .weights import load_component
 from .weights.store import WeightStore
 
@@ -30,17 +32,42 @@ class Part:
     Args:
         build: gives the module, ready for inference.
         identity: gives a text that is equal exactly when the weights are.
+        exact: gives one of its own in float32 on the CPU; None copies the built one.
+        base: what it was made of; None for a part that is as its file has it.
+        account: path and sha256 of the file it was made with.
     """
 
-    def __init__(self, build: "Callable[[], nn.Module]", identity: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        build: "Callable[[], nn.Module]",
+        identity: Callable[[], str],
+        *,
+        exact: "Callable[[], nn.Module] | None" = None,
+        base: "Part | None" = None,
+        account: Mapping[str, Any] | None = None,
+    ) -> None:
         self._build = build
         self._identity = identity
+        self._exact = exact
+        self.base = base or self
+        self.account = account
         self._lock = threading.Lock()
 
     def get(self) -> Any:
         """The module; built once, also when several threads ask."""
         with self._lock:
             return self._module
+
+    def exact(self) -> Any:
+        """A module of its own with the numbers of the file, as they were before any rounding."""
+        if self._exact is not None:
+            return self._exact()
+        return copy.deepcopy(self.get()).float().cpu()
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the module is in memory."""
+        return "_module" in self.__dict__
 
     @cached_property
     def _module(self) -> "nn.Module":
@@ -52,6 +79,56 @@ class Part:
         return self._identity()
 
 
+class TextEdit(Protocol):
+    """Changes text features before they reach the generator, as a textual inversion does.
+
+    ``edit`` is called by ``synthesis.encode_prompts``, once for each sound, while CLIP is on the device.
+    It gets what CLIP made of the prompts and gives rows of the same shape; with a strength of 0 it gives
+    ``plain`` itself. It must leave CLIP as it found it, also when it fails. The generator's stored features
+    of the empty string, which guidance compares with, are never edited.
+    """
+
+    @property
+    def account(self) -> "Mapping[str, Any]":
+        """For recipes: "path" ("" when it is in memory only), "sha256", and "options" (JSON-able)."""
+        ...
+
+    def edit(self, clip: Any, prompts: Sequence[str], plain: "Tensor") -> "Tensor":
+        """(B, 77, text_dim) of ``prompts``: the prompt, then the negative prompt unless it is empty."""
+        ...
+
+
+class Steers(Protocol):
+    """Adds to the generator's activations while it samples; see ``flow.steering``."""
+
+    @property
+    def account(self) -> "Mapping[str, Any]":
+        """For recipes, as that of ``TextEdit``."""
+        ...
+
+    def attached(
+        self, generator: Any, velocity: "Callable[[Tensor, Tensor], Tensor]", *, guided: bool
+    ) -> "AbstractContextManager[Callable[[Tensor, Tensor], Tensor]]":
+        """A velocity field like ``velocity`` of ``generator``, steered inside the block.
+
+        ``guided`` says that its batches are the conditional items, then as many unconditional ones.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SamplerInputs:
+    """What a model samples with beside its weights; the default changes nothing, bit for bit.
+
+    Attributes:
+        textual_inversion: edits the text features.
+        steering: moves activations.
+    """
+
+    textual_inversion: TextEdit | None = None
+    steering: Steers | None = None
+
+
 class SelVAModel:
     """The lazily loaded parts of one variant.
 
@@ -59,6 +136,7 @@ class SelVAModel:
         config: sizes and rates.
         policy: device, precision, offload.
         adapters: path, sha256 and strength of each adapter in the generator.
+        inputs: textual inversion and steering vectors that it samples with.
     """
 
     def __init__(
@@ -67,10 +145,12 @@ class SelVAModel:
         policy: RuntimePolicy,
         parts: Mapping[str, Part],
         adapters: Sequence[Mapping[str, Any]] = (),
+        inputs: SamplerInputs | None = None,
     ) -> None:
         self.config = config
         self.policy = policy
         self.adapters = tuple(adapters)
+        self.inputs = inputs or SamplerInputs()
         self._parts = dict(parts)
 
     generator = property(lambda self: self._part("generator").get(), doc="Flow-matching transformer.")
@@ -98,6 +178,65 @@ class SelVAModel:
         """Text that is equal exactly when the weights of ``part`` are."""
         return self._part(part).identity
 
+    def base_identity(self, part: str) -> str:
+        """Identity of what ``part`` was before adapters or tuning."""
+        return self._part(part).base.identity
+
+    @property
+    def tuned_vocoder(self) -> Mapping[str, Any] | None:
+        """Path and sha256 of the file that the vocoder was tuned with; None for the variant's own."""
+        return self._part("vocoder").account
+
+    def exact(self, part: str) -> Any:
+        """A module of its own in float32 on the CPU, with the numbers of the file.
+
+        What is trained starts from it, and digests are taken of it: neither may depend on the policy.
+        """
+        return self._part(part).exact()
+
+    @contextmanager
+    def aside(self, *needed: str) -> Iterator[None]:
+        """Have every part in memory but the ``needed`` ones on the CPU inside the block; back after it."""
+        if self.policy.device == "cpu":
+            yield
+            return
+        kept = {id(self._part(name).get()) for name in needed}
+        others = [part.get() for part in self._parts.values() if part.is_built and id(part.get()) not in kept]
+        try:
+            for module in others:
+                module.to("cpu")
+            release_memory()
+            yield
+        finally:
+            for module in others:
+                module.to(self.policy.home)
+
+    def base_vocoder(self) -> "SelVAModel":
+        """A bundle with the variant's own vocoder."""
+        parts = self._parts | {"vocoder": self._part("vocoder").base}
+        return SelVAModel(self.config, self.policy, parts, self.adapters, self.inputs)
+
+    def with_tuned_vocoder(
+        self, build: "Callable[[Any], nn.Module]", account: Mapping[str, Any]
+    ) -> "SelVAModel":
+        """A bundle whose vocoder is made of the variant's own at first use; another tuning is left behind.
+
+        Args:
+            build: gives the new vocoder from the variant's own, which it leaves as it is.
+            account: path and sha256 of the file.
+        """
+        base = self._part("vocoder").base
+        part = Part(
+            lambda: build(base.get()),
+            lambda: f"{base.identity};{account['sha256']}",
+            exact=lambda: build(base.exact()),
+            base=base,
+            account=account,
+        )
+        return SelVAModel(
+            self.config, self.policy, self._parts | {"vocoder": part}, self.adapters, self.inputs
+        )
+
     def identities(self) -> dict[str, str]:
         """Identity of every part, for a recipe."""
         return {part: self.identity(part) for part in PARTS if part in self._parts}
@@ -115,7 +254,12 @@ class SelVAModel:
         if "clip" in changed:
             changed["image_clip"] = changed["clip"]
         adapters = () if "generator" in parts else self.adapters
-        return SelVAModel(self.config, self.policy, self._parts | changed, adapters)
+        return SelVAModel(self.config, self.policy, self._parts | changed, adapters, self.inputs)
+
+    def with_inputs(self, **inputs: "TextEdit | Steers | None") -> "SelVAModel":
+        """A bundle that samples with other ``inputs``, by their names there; None takes one away."""
+        changed = replace(self.inputs, **inputs)  # type: ignore[arg-type]
+        return SelVAModel(self.config, self.policy, self._parts, self.adapters, changed)
 
     def adapted(
         self,
@@ -133,10 +277,10 @@ class SelVAModel:
         """
         base = self._part("generator")
         added = "".join(f";{each['sha256']}*{each['strength']!r}" for each in adapters)
-        part = Part(lambda: build(base.get()), lambda: base.identity + added)
+        part = Part(lambda: build(base.get()), lambda: base.identity + added, base=base.base)
         config = replace(self.config, clip_conditioning=clip_conditioning)
         parts = self._parts | {"generator": part}
-        return SelVAModel(config, self.policy, parts, (*self.adapters, *adapters))
+        return SelVAModel(config, self.policy, parts, (*self.adapters, *adapters), self.inputs)
 
     def _part(self, name: str) -> Part:
         if name not in self._parts:
@@ -194,6 +338,7 @@ def load_model_under(
         part: Part(
             partial(_load, part, config, policy, store, image_tower=config.clip_conditioning),
             partial(store.identity, name),
+            exact=partial(_load_exact, part, config, store, image_tower=config.clip_conditioning),
         )
         for part, name in names.items()
     }
@@ -203,6 +348,7 @@ def load_model_under(
         else Part(
             partial(_load, "clip", config, policy, store, image_tower=True),
             partial(store.identity, names["clip"]),
+            exact=partial(_load_exact, "clip", config, store, image_tower=True),
         )
     )
     return SelVAModel(config, policy, parts)
@@ -212,13 +358,19 @@ def _load(
     part: str, config: ModelConfig, policy: RuntimePolicy, store: WeightStore, *, image_tower: bool
 ) -> "nn.Module":
     """Read one part and put it where it rests, in the policy's number format."""
+    module = _load_exact(part, config, store, image_tower=image_tower)
+    return module.to(device=policy.home, dtype=policy.dtype_of(part))
+
+
+def _load_exact(part: str, config: ModelConfig, store: WeightStore, *, image_tower: bool) -> "nn.Module":
+    """Read one part, in float32 on the CPU."""
     name = config.files[part]
     state = store.read(name, part, config)
     if part == "clip":
         module = load_component(part, config, state, image_tower=image_tower)
     else:
         module = load_component(part, config, state, tokenizer=store.path(name) if part == "t5" else None)
-    return module.to(device=policy.home, dtype=policy.dtype_of(part)).requires_grad_(False)
+    return module.requires_grad_(False)
 
 
 def _given(module: "nn.Module") -> Part:

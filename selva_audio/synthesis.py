@@ -1,10 +1,13 @@
 """From features to waveform: conditions once, guided sampling window by window, decoding.
 
-Grad-agnostic: callers choose. Levels, recipes and files are the tasks' business.
+What the model samples with beside its weights (``SelVAModel.inputs``) enters here: a textual inversion in
+``encode_prompts``, steering vectors in ``window_velocity``. Grad-agnostic: callers choose. Levels, recipes
+and files are the tasks' business.
 """
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .adapters.inject import share
 from .bundle import SelVAModel
 from .configs import CLIP_RATE, SEGMENT_FRAMES, SEGMENT_STEP, SYNC_RATE
 from .errors import GenerationError, InputError
 from .features import VideoFeatures
-from .flow import SOLVERS, guided_velocity, latent_noise
+from .flow import SOLVERS, Velocity, guided_velocity, latent_noise
 from .flow.windows import STEP, Window, join_windows, plan_windows
 from .models.bigvgan import vocode_in_chunks
 from .models.generator import Conditions
@@ -43,11 +47,13 @@ class TextConditions:
 
 
 def encode_prompts(model: SelVAModel, prompt: str, negative_prompt: str = "") -> TextConditions:
-    """CLIP text features of both prompts."""
-    clip = model.clip
+    """CLIP text features of both prompts, with the model's textual inversion in them if it has one."""
+    clip, inversion = model.clip, model.inputs.textual_inversion
     with model.policy.on_device(clip):
         prompts = [prompt, negative_prompt] if negative_prompt else [prompt]
         encoded = clip.encode_text(prompts)
+        if inversion is not None:
+            encoded = inversion.edit(clip, prompts, encoded)
     return TextConditions(encoded[:1], encoded[1:] if negative_prompt else None)
 
 
@@ -58,6 +64,7 @@ def sample_latents(
     options: GenerateOptions,
     *,
     duration: float,
+    noise: Tensor | None = None,
     on_progress: ProgressFn = ignore_progress,
 ) -> list[Tensor]:
     """One latent (1, N, C) per take, on the policy's home device, in the VAE's scale.
@@ -70,16 +77,18 @@ def sample_latents(
         text: encoded prompts.
         options: steps, guidance, seed, takes, solver, CLIP conditioning.
         duration: seconds to make, at least 0.64 and at most what the features cover.
+        noise: (N, C) to start from in place of that of the seed, as DITTO finds it; for one take.
         on_progress: called after every solver step.
 
     Raises:
-        InputError: the features do not fit the variant, or are of several videos.
+        InputError: the features do not fit the variant or are of several videos, or the noise does not fit.
         GenerationError: the latents are not finite.
     """
     config = model.config
     _check_batch(features)
     windows = plan_windows(duration, config)
     total = config.lengths(duration).latent
+    check_noise(noise, total, config.generator.latent_dim, options.takes)
     sample = SOLVERS[options.solver]
     num_steps = len(windows) * options.takes * options.steps
     done = 0
@@ -96,15 +105,18 @@ def sample_latents(
     generator = model.generator
     with model.policy.on_device(generator):
         for window in windows:
-            conditional, unconditional = window_conditions(model, features, text, options, window)
-            velocity = guided_velocity(generator, conditional, unconditional, options.cfg_strength)
-            for take in range(options.takes):
-                noise = latent_noise(
-                    options.seed, take, window.first, window.stop, config.generator.latent_dim
-                )
-                before = noise[None].to(model.policy.device)
-                latent = sample(velocity, before, options.steps, report)
-                pieces[take].append((window, latent.transpose(1, 2)))
+            with window_velocity(model, features, text, options, window) as velocity:
+                for take in range(options.takes):
+                    rows = (
+                        latent_noise(
+                            options.seed, take, window.first, window.stop, config.generator.latent_dim
+                        )
+                        if noise is None
+                        else noise[window.first : window.stop]
+                    )
+                    before = rows[None].to(model.policy.device)
+                    latent = sample(velocity, before, options.steps, report)
+                    pieces[take].append((window, latent.transpose(1, 2)))
         latents = [
             generator.unnormalize(join_windows(parts, total).transpose(1, 2)).to(model.policy.home)
             for parts in pieces
@@ -123,6 +135,49 @@ def _expected_mel(model: SelVAModel, before: Tensor, x: Tensor, steps_left: int)
     with model.policy.on_device(model.vae):
         mel = model.vae.decode(model.generator.unnormalize(expected))
     return np.asarray(mel[0].float().cpu())
+
+
+@contextlib.contextmanager
+def window_velocity(
+    model: SelVAModel,
+    features: VideoFeatures,
+    text: TextConditions,
+    options: GenerateOptions,
+    window: Window,
+) -> Iterator[Velocity]:
+    """The guided velocity field of one window, steered if the model has steering vectors.
+
+    The generator must be on the device. A steered field works inside the block only, its backward pass too.
+
+    Raises:
+        InputError: as ``window_conditions``.
+    """
+    conditional, unconditional = window_conditions(model, features, text, options, window)
+    generator, steering = model.generator, model.inputs.steering
+    if steering is None:
+        yield guided_velocity(generator, conditional, unconditional, options.cfg_strength)
+        return
+    # Hooks go to a module tree of this call alone: another sound made from the same model at the same time
+    # must not hear them.
+    generator = share(generator)
+    velocity = guided_velocity(generator, conditional, unconditional, options.cfg_strength)
+    with steering.attached(generator, velocity, guided=options.cfg_strength >= 1) as steered:
+        yield steered
+
+
+def check_noise(noise: Tensor | None, num_latents: int, dim: int, takes: int = 1) -> None:
+    """Raise InputError unless ``noise`` is None, or (num_latents, dim) for a single take."""
+    if noise is None:
+        return
+    if tuple(noise.shape) != (num_latents, dim):
+        raise InputError(
+            f"The noise is {tuple(noise.shape)}, but a sound of this length starts from "
+            f"({num_latents}, {dim}). Use noise that was made for the same duration and variant."
+        )
+    if takes != 1:
+        raise InputError(
+            f"Noise was given, so there is one sound to make, not {takes} takes. Set takes to 1."
+        )
 
 
 def window_conditions(

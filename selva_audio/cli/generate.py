@@ -10,13 +10,20 @@ from ..errors import SelVAError
 from ..options import FeatureOptions, GenerateOptions
 from .console import print_json, progress_bar, say
 from .settings import (
+    INVERSION,
     MODEL,
     SOUND,
+    STEERING,
     WRITE,
     Adapters,
+    InversionSettings,
     ModelSettings,
     SoundSettings,
+    Steering,
+    SteeringSettings,
     Strengths,
+    TextualInversion,
+    Vocoder,
     WriteSettings,
     pick,
 )
@@ -46,6 +53,11 @@ def generate(
     ] = "video",
     adapter: Adapters = (),
     adapter_strength: Strengths = (),
+    textual_inversion: TextualInversion = None,
+    inversion: InversionSettings = INVERSION,
+    vocoder: Vocoder = None,
+    steering: Steering = None,
+    steering_settings: SteeringSettings = STEERING,
     sound: SoundSettings = SOUND,
     model: ModelSettings = MODEL,
     write: WriteSettings = WRITE,
@@ -56,6 +68,9 @@ def generate(
     from ..tasks.adapter import with_adapters
     from ..tasks.batch import JobResult, plan_jobs, preview_jobs, run_jobs
     from ..tasks.generate import load_model
+    from ..tasks.steer import with_steering
+    from ..tasks.textual_inversion import with_textual_inversion
+    from ..tasks.vocoder import with_vocoder
 
     features = pick(sound, FeatureOptions)
     # One prompt and one duration serve both halves: generation takes them from the features.
@@ -79,6 +94,9 @@ def generate(
         with progress_bar("Loading") as on_progress:
             bundle = load_model(**model.model_dump(), on_progress=on_progress)
         bundle = with_adapters(bundle, adapter, adapter_strength)
+        bundle = with_textual_inversion(bundle, textual_inversion, inversion)
+        bundle = with_vocoder(bundle, vocoder)
+        bundle = with_steering(bundle, steering, steering_settings)
         results = run_jobs(
             bundle,
             jobs,

@@ -6,7 +6,15 @@ from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 
-from ..options import FeatureOptions, GenerateOptions, LoadOptions, Options, OutputOptions
+from ..options import (
+    FeatureOptions,
+    GenerateOptions,
+    InversionOptions,
+    LoadOptions,
+    Options,
+    OutputOptions,
+    SteeringOptions,
+)
 
 Chosen = TypeVar("Chosen", bound=Options)
 
@@ -53,6 +61,22 @@ Strengths = Annotated[
     ),
 ]
 
+TextualInversion = Annotated[
+    Path | None,
+    Parameter(name="--textual-inversion", help="Learned tokens of `selva train textual-inversion`."),
+]
+InversionSettings = Annotated[InversionOptions, Parameter(name="*")]
+Vocoder = Annotated[
+    Path | None,
+    Parameter(name="--vocoder", help="Tuned vocoder of `selva train vocoder`, or a BigVGAN generator."),
+]
+
+Steering = Annotated[
+    Path | None, Parameter(name="--steering", help="Steering vectors of `selva steer extract`.")
+]
+SteeringSettings = Annotated[SteeringOptions, Parameter(name="*", group="Steering")]
+
+INVERSION, STEERING = InversionOptions(), SteeringOptions()
 SOUND, FEATURES, MODEL, WRITE = SoundFields(), FeatureFields(), LoadOptions(), OutputOptions()
 
 

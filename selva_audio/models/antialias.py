@@ -37,6 +37,7 @@ class AntialiasedActivation(nn.Module):
 
     def __init__(self, channels: int, kind: Literal["snake", "snakebeta"]) -> None:
         super().__init__()
+        self.reach = ACTIVATION_REACH
         self.act = Snake(channels, kind)
         self.upsample = LowPass()
         self.downsample = Downsample()

@@ -5,6 +5,7 @@ Letters: B batch, M mel bands, F mel frames, L samples (F * hop), C channels.
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,8 @@ class BigVGAN(nn.Module):
     @property
     def receptive_field(self) -> int:
         """Mel frames each side that can influence the samples of one frame."""
-        return _receptive_field(self.config)
+        reaches: list[Any] = [each.reach for each in self.modules() if hasattr(each, "reach")]
+        return _receptive_field(self.config, max(reaches))
 
     def forward(self, mel: Tensor) -> Tensor:
         """Waveform of ``mel``.
@@ -196,10 +198,10 @@ def _weight_norm(magnitude: Tensor, direction: Tensor) -> Tensor:
     return weight.to(direction.dtype)
 
 
-def _receptive_field(config: VocoderConfig) -> int:
+def _receptive_field(config: VocoderConfig, activation_reach: int) -> int:
     """Follow the samples 0 .. hop - 1 of one frame back through the layers, as an interval of inputs."""
     reach = max(
-        sum((kernel // 2) * (dilation + 1) + 2 * ACTIVATION_REACH for dilation in config.resblock_dilations)
+        sum((kernel // 2) * (dilation + 1) + 2 * activation_reach for dilation in config.resblock_dilations)
         for kernel in config.resblock_kernels
     )
     edge = _EDGE_KERNEL // 2

@@ -54,6 +54,7 @@ PACK_DEFAULTS: dict[Kind, dict[str, Any]] = {
     "ti": {
         "space": "feature",
         "timestep_mode": "uniform",
+        "lr_schedule": "constant",
         "n_tokens": 4,
         "lr": 2e-4,
         "steps": 3000,

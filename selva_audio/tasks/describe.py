@@ -1,12 +1,19 @@
 """What came out of a task, in one line for people."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..configs import SEGMENT_STEP, SYNC_RATE
 from ..features import VideoFeatures
 from ..media.loudness import peak_dbfs, rms_dbfs
 from ..media.video import probe
 from ..records import Audio, Frames
+
+if TYPE_CHECKING:
+    from .train import TrainingResult
+
+_COMPARED = ("ltas_distance", "mel_gram_distance", "mel_l1", "onset_f1_50ms", "diversity")
 
 
 def describe_video(video: Path | Frames, fps: float = 0.0) -> str:
@@ -35,3 +42,27 @@ def describe_audio(audio: Audio) -> str:
     level = f"{rms_dbfs(audio.waveform):.1f} dBFS RMS, peak {peak_dbfs(audio.waveform):.1f} dBFS"
     number = "1 take" if takes == 1 else f"{takes} takes"
     return f"{audio.duration:.2f} s at {audio.sample_rate} Hz, {sound}, {number}, {level}"
+
+
+def describe_training(result: "TrainingResult") -> str:
+    """What a training came to: ``500 steps, loss 0.612, validation 0.701 -> 0.633: adapter_final.pt``."""
+    loss, checked = result.summary["final_loss"], result.summary["validation"]
+    told = [f"{result.steps} steps", f"loss {loss:.4g}" if loss is not None else ""]
+    if checked is not None:
+        told.append(f"validation {checked['before']:.4g} -> {checked['after']:.4g}")
+    return f"{', '.join(filter(None, told))}: {result.adapter_path.name}"
+
+
+def describe_comparison(summary: Mapping[str, Any]) -> list[str]:
+    """A line for each adapter of a comparison: ``trained: ltas_distance 3.1, mel_l1 0.42, copies 0``."""
+    lines = []
+    for adapter in summary["adapters"]:
+        if adapter["status"] != "completed":
+            lines.append(f"{adapter['id']}: {adapter['status']}")
+            continue
+        # What needs several clips is not there for one.
+        whole = {key: found["value"] for key, found in adapter["set_metrics"].items() if found}
+        numbers = {key: (whole | adapter["avg_metrics"]).get(key) for key in _COMPARED}
+        shown = [f"{key} {value:.3g}" for key, value in numbers.items() if value is not None]
+        lines.append(f"{adapter['id']}: {', '.join(shown)}, copies {len(adapter['copies'])}")
+    return lines

@@ -129,14 +129,16 @@ def generate(
     features: VideoFeatures | None,
     options: GenerateOptions | None = None,
     *,
+    noise: torch.Tensor | None = None,
     on_progress: ProgressFn = ignore_progress,
 ) -> Audio:
     """Sound for features: one take per seed, cut to the exact duration, at the asked level.
 
     Args:
-        model: bundle of ``load_model``.
+        model: bundle of ``load_model``, with whatever it samples with: adapters, textual inversion, steering.
         features: of a video; None makes sound from the prompt alone (MMAudio variants).
         options: prompt, seed, steps, guidance, takes, level.
+        noise: (N, C) to start from in place of the seed's, as ``tasks.ditto`` finds it.
         on_progress: called after every solver step; raises to cancel.
 
     Returns:
@@ -149,13 +151,19 @@ def generate(
     options = options or GenerateOptions()
     if features is None:
         features = features_without_video(model, FeatureOptions(duration=options.duration))
-    duration, notes = _duration(features, options)
+    duration, notes = sound_duration(features, options)
     sampled = max(duration, MIN_DURATION)
     text = encode_prompts(
         model, options.prompt or features.prompt, options.negative_prompt or features.negative_prompt
     )
     latents = sample_latents(
-        model, features, text, options, duration=sampled, on_progress=subtask(on_progress, 0, 0.85)
+        model,
+        features,
+        text,
+        options,
+        duration=sampled,
+        noise=noise,
+        on_progress=subtask(on_progress, 0, 0.85),
     )
     waveform = decode_latents(model, latents, duration=sampled, on_progress=subtask(on_progress, 0.85, 1))
     rate = model.config.sample_rate
@@ -205,7 +213,7 @@ def existing_file(path: Path) -> Path:
     return path
 
 
-def _duration(features: VideoFeatures, options: GenerateOptions) -> tuple[float, list[str]]:
+def sound_duration(features: VideoFeatures, options: GenerateOptions) -> tuple[float, list[str]]:
     """Seconds to make, and a note where that is not what was asked for."""
     wanted = options.duration or features.duration
     if not wanted:

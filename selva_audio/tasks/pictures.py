@@ -1,7 +1,8 @@
 """Pictures of sound as arrays, for front ends that show pictures instead of writing files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -9,12 +10,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ..evaluation.adapter_figure import comparison_figure as adapters_figure
 from ..media.audio import resample
 from ..media.masks import apply_mask
 from ..media.transforms import to_clip
 from ..media.video import FrameStream, stream_arrays, stream_frames
 from ..plots import takes_figure
 from ..records import Audio, Frames
+from ..training.curves import loss_figure, smoothed
+from ..training.sweep_figure import comparison_figure
 from .generate import MaskLike, as_mask
 
 _LEAST_SECONDS = 0.1  # the analysis needs one window
@@ -62,6 +66,36 @@ def masked_picture(
     seen = apply_mask(to_clip(sample.frame[None, ..., :3]), values, strength)[0]
     pixels: NDArray[np.uint8] = (seen * 255).round().byte().permute(1, 2, 0).numpy()
     return pixels
+
+
+def losses_picture(losses: Mapping[str, Sequence[float]]) -> NDArray[np.uint8]:
+    """Losses of trainings that run, by name and step, smoothed and over each other: (H, W, 3)."""
+    records = [
+        {
+            "id": name,
+            "status": "done",
+            "curve": {"steps": list(range(1, len(each) + 1)), "loss": smoothed(each).tolist()},
+        }
+        for name, each in losses.items()
+    ]
+    return curves_picture({"experiments": records})
+
+
+def training_picture(
+    losses: Sequence[float], validations: Sequence[Mapping[str, float]]
+) -> NDArray[np.uint8]:
+    """Smoothed losses of one training that has ended, with those of its validations: (H, W, 3)."""
+    return figure_picture(loss_figure(list(smoothed(losses)), validations))
+
+
+def curves_picture(summary: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """Losses of a sweep, from its summary: (H, W, 3); an empty picture where there are none."""
+    return figure_picture(comparison_figure(summary) or Figure())
+
+
+def evaluation_picture(summary: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """Numbers of a comparison of adapters, from its summary: (H, W, 3); empty where there are none."""
+    return figure_picture(adapters_figure(summary) or Figure())
 
 
 def figure_picture(figure: Figure) -> NDArray[np.uint8]:

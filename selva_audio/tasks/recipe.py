@@ -20,7 +20,7 @@ from ..options.base import describe
 from ..runtime import num_threads
 
 if TYPE_CHECKING:
-    from ..bundle import SelVAModel
+    from ..bundle import SelVAModel, Steers, TextEdit
 
 FORMAT = "selva-recipe/1"
 _DECISIVE = (
@@ -28,6 +28,9 @@ _DECISIVE = (
     "precision",
     "device",
     "weights",
+    "steering",
+    "textual_inversion",
+    "noise",
     "source",
     "mask",
     "features",
@@ -45,6 +48,10 @@ class _Adapter(_Account):
     strength: float
 
 
+class _Input(_Account):
+    options: dict[str, Any]
+
+
 class _Fields(BaseModel):
     """What a replay reads; the options are checked by their own models."""
 
@@ -57,6 +64,10 @@ class _Fields(BaseModel):
     source: _Account | None
     mask: _Account | None
     adapters: list[_Adapter] = Field(default=[], max_length=64)
+    steering: _Input | None = None
+    textual_inversion: _Input | None = None
+    vocoder: _Account | None = None
+    noise: _Account | None = None
     features: dict[str, Any]
     generate: dict[str, Any]
     output: dict[str, Any]
@@ -121,6 +132,7 @@ def build_recipe(
     *,
     source: Mapping[str, Any] | None,
     mask: Mapping[str, Any] | None,
+    noise: Mapping[str, Any] | None = None,
     features: FeatureOptions,
     options: GenerateOptions,
     output: OutputOptions,
@@ -141,6 +153,10 @@ def build_recipe(
         "device": model.policy.device,
         "weights": model.identities(),
         "adapters": [dict(each) for each in model.adapters],
+        "steering": _input(model.inputs.steering),
+        "textual_inversion": _input(model.inputs.textual_inversion),
+        "vocoder": dict(model.tuned_vocoder) if model.tuned_vocoder else None,
+        "noise": noise,
         "source": source,
         "mask": mask,
         "features": features.model_dump(mode="json", exclude={"cache_dir", "name"}),
@@ -168,8 +184,14 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _content(value: Any) -> Any:
-    """A source by its digest alone: moving a file does not change the run."""
-    return value.get("sha256") if isinstance(value, Mapping) and "sha256" in value else value
+    """A file by its digest and not its place: moving it does not change the run."""
+    if isinstance(value, Mapping) and "sha256" in value:
+        return {key: each for key, each in value.items() if key != "path"}
+    return value
+
+
+def _input(found: "TextEdit | Steers | None") -> dict[str, Any] | None:
+    return None if found is None else dict(found.account)
 
 
 def short_recipe(recipe: Mapping[str, Any], take: int) -> str:

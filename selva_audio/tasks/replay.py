@@ -6,15 +6,20 @@ from typing import Any
 
 from ..bundle import load_model
 from ..errors import InputError, MissingFileError
-from ..options import FeatureOptions, GenerateOptions, OutputOptions
+from ..options import FeatureOptions, GenerateOptions, InversionOptions, OutputOptions, SteeringOptions
 from ..progress import ProgressFn, ignore_progress, subtask
 from ..records import RunResult
 from ..runtime import num_threads, set_num_threads
 from .adapter import adapter_digest, with_adapters
 from .recipe import read_recipe
 from .run import run_video
+from .steer import with_steering
+from .textual_inversion import with_textual_inversion
+from .vocoder import with_vocoder
 
 logger = logging.getLogger(__name__)
+
+_TOLD = ("video", "mask")
 
 
 def replay(
@@ -50,6 +55,10 @@ def replay(
     mask_file = _find(recipe["mask"], Path(mask) if mask is not None else None, result.parent, "mask")
     accounts = recipe.get("adapters", [])
     adapters = [found for each in accounts if (found := _find(each, None, result.parent, "adapter"))]
+    noise = _find(recipe.get("noise"), None, result.parent, "noise")
+    steering = _find(recipe.get("steering"), None, result.parent, "steering")
+    inversion = _find(recipe.get("textual_inversion"), None, result.parent, "textual inversion")
+    vocoder = _find(recipe.get("vocoder"), None, result.parent, "vocoder")
     feature_options = FeatureOptions.parse(**recipe["features"])
     output_options = OutputOptions.parse(**recipe["output"])
     options = GenerateOptions.parse(**recipe["generate"])
@@ -65,6 +74,12 @@ def replay(
             on_progress=subtask(on_progress, 0, 0.1),
         )
         model = with_adapters(model, adapters, [each["strength"] for each in accounts])
+        model = with_vocoder(model, vocoder)
+        if inversion is not None:
+            strength = InversionOptions.parse(**recipe["textual_inversion"]["options"])
+            model = with_textual_inversion(model, inversion, strength)
+        if steering is not None:
+            model = with_steering(model, steering, SteeringOptions.parse(**recipe["steering"]["options"]))
         changed = [
             part for part, identity in model.identities().items() if identity != recipe["weights"].get(part)
         ]
@@ -78,6 +93,7 @@ def replay(
             options,
             output_options=output_options,
             mask=mask_file,
+            noise=noise,
             on_progress=subtask(on_progress, 0.1, 1),
         )
     finally:
@@ -100,7 +116,7 @@ def _find(account: dict[str, Any] | None, given: Path | None, folder: Path, kind
     )
     if found is None:
         looked = ", ".join(str(place) for place in places)
-        advice = "Put it back there" if kind == "adapter" else f"Say where it is now with --{kind}"
+        advice = f"Say where it is now with --{kind}" if kind in _TOLD else "Put it back there"
         raise MissingFileError(f"The {kind} of the recipe is not at {looked}. {advice}.")
     if adapter_digest(found) != account["sha256"]:
         raise InputError(

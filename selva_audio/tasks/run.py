@@ -14,6 +14,7 @@ from ..bundle import SelVAModel
 from ..errors import InputError, OutputError
 from ..features import VideoFeatures, load_features
 from ..files import file_digest
+from ..flow.noise_file import read_noise
 from ..media.audio import AUDIO_SUFFIXES, write_audio
 from ..media.masks import Mask
 from ..media.mux import VIDEO_SUFFIXES, check_picture_fits, mux
@@ -62,6 +63,8 @@ def run_video(
     *,
     output_options: OutputOptions | None = None,
     mask: MaskLike | None = None,
+    noise: str | Path | None = None,
+    account: Mapping[str, Any] | None = None,
     skip_done: bool = False,
     on_progress: ProgressFn = ignore_progress,
 ) -> RunResult:
@@ -76,6 +79,8 @@ def run_video(
         options: seed, steps, guidance, takes, level.
         output_options: what happens to the original sound, and coding.
         mask: 1 where the sounding source is; see ``extract_features``.
+        noise: file of ``selva ditto`` with the noise to start from in place of the seed's.
+        account: what the recipe is to tell beside its own fields.
         skip_done: write nothing where the output already has this very recipe.
         on_progress: one bar over all stages.
 
@@ -91,10 +96,12 @@ def run_video(
     mask = existing_file(Path(mask)) if isinstance(mask, (str, Path)) else as_mask(mask)
     for path in paths:
         check_output(path, source, mask if isinstance(mask, Path) else None)
-    recipe = build_recipe(
+    noise = existing_file(Path(noise)) if noise is not None else None
+    recipe = {**(account or {})} | build_recipe(
         model,
         source=_account(source),
         mask=_account(mask),
+        noise=_account(noise),
         features=feature_options,
         options=options,
         output=output_options,
@@ -104,13 +111,14 @@ def run_video(
 
     started = time.perf_counter()
     if source is not None and source.suffix.lower() == FEATURES_SUFFIX:
-        features, options = _stored(source, feature_options, options)
+        features, options = stored_features(source, feature_options, options)
     else:
         features = extract_features(
             model, source, feature_options, mask, on_progress=subtask(on_progress, 0, 0.35)
         )
     extracted = time.perf_counter()
-    audio = generate(model, features, options, on_progress=subtask(on_progress, 0.35, 0.95))
+    start = read_noise(noise) if noise is not None else None
+    audio = generate(model, features, options, noise=start, on_progress=subtask(on_progress, 0.35, 0.95))
     generated = time.perf_counter()
     recipe |= {"duration": audio.duration}
     writes_video = output.suffix.lower() in VIDEO_SUFFIXES
@@ -192,7 +200,7 @@ def check_output(output: Path, source: Path | None, mask: Path | None = None) ->
         )
 
 
-def _stored(
+def stored_features(
     path: Path, wishes: FeatureOptions, options: GenerateOptions
 ) -> tuple[VideoFeatures, GenerateOptions]:
     """Features of a file, with the prompts and the duration asked for now in place of its own."""
