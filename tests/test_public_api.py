@@ -27,7 +27,7 @@ def test_the_main_functions_take_what_the_design_promises() -> None:
         "variant", "device", "precision", "offload", "models_dir", "offline", "on_progress",
     ]  # fmt: skip
     assert parameters(selva.extract_features) == ["model", "video", "options", "mask", "on_progress"]
-    assert parameters(selva.generate) == ["model", "features", "options", "on_progress"]
+    assert parameters(selva.generate) == ["model", "features", "options", "noise", "on_progress"]
     assert parameters(selva.generate_for_video)[:5] == [
         "model",
         "video",

@@ -6,7 +6,7 @@ COMMANDS = {
     "features": "Extract the features of a video into an .npz file.",
     "replay": "Make a sound again from its recipe.",
     "models": "Weight files: what each variant needs, what is here, fetch and check.",
-    "audio": "Sounds that exist already: VAE round trip, smoothing, matching, level.",
+    "audio": "Sounds that exist already: VAE round trip, smoothing, matching, level, rate.",
     "dataset": "Data sets to train on: make one of videos, check it, look at it.",
     "train": "Teach a model new sounds from clips.",
     "steer": "Steering vectors: directions of a style in the generator.",

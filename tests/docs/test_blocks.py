@@ -106,7 +106,8 @@ def _run_selva(arguments: list[str], command: str, capsys: pytest.CaptureFixture
         arguments = [*_without(arguments, "--n-samples"), "--n-samples", "1"]
     if arguments[:2] == ["evaluate", "selectivity"]:
         arguments += ["--steps", "1"]  # what takes readers minutes is seconds of every stage here
-        arguments = [*_without(arguments, "--scenes"), "--scenes", "1"]
+        if "--folder" not in arguments:
+            arguments = [*_without(arguments, "--scenes"), "--scenes", "1"]
     capsys.readouterr()
     code = run(arguments)
     said = capsys.readouterr()
