@@ -38,6 +38,7 @@ def arguments(given: Sequence[str] | None = None) -> list[str]:
     values["models_dir"] = values.pop("selva_dir")
     values["alpha"] = values["rank"] if values["alpha"] is None else values["alpha"]
     values["target"] = " ".join(values["target"])
+    values["lr_schedule"] = "constant"
     flags = [(f"--{name.replace('_', '-')}", value) for name, value in values.items() if value is not None]
     return ["train", "lora", *(str(each) for pair in flags for each in pair)]
 

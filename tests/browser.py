@@ -1,6 +1,7 @@
 """A headless Chromium over its own debugging protocol: open a page, wait for a promise, get its value."""
 
 import asyncio
+import base64
 import contextlib
 import subprocess
 from pathlib import Path
@@ -15,12 +16,28 @@ _FLAGS = (
 )
 
 
-def evaluate(chromium: str, url: str, expression: str, profile: Path, *, timeout: float = 60) -> Any:
-    """Value of the JavaScript ``expression`` (a promise is awaited) on the loaded page at ``url``."""
-    return asyncio.run(asyncio.wait_for(_evaluate(chromium, url, expression, profile), timeout))
+def evaluate(
+    chromium: str,
+    url: str,
+    expression: str,
+    profile: Path,
+    *,
+    timeout: float = 60,
+    picture: Path | None = None,
+    size: tuple[int, int] = (1520, 1180),
+) -> Any:
+    """Value of the JavaScript ``expression`` (a promise is awaited) on the loaded page at ``url``.
+
+    ``picture`` is written as JPEG when the value is there; the page is ``size`` (width, height) large.
+    """
+    return asyncio.run(
+        asyncio.wait_for(_evaluate(chromium, url, expression, profile, picture, size), timeout)
+    )
 
 
-async def _evaluate(chromium: str, url: str, expression: str, profile: Path) -> Any:
+async def _evaluate(
+    chromium: str, url: str, expression: str, profile: Path, picture: Path | None, size: tuple[int, int]
+) -> Any:
     browser = subprocess.Popen(
         [chromium, *_FLAGS.split(), f"--user-data-dir={profile}", "about:blank"],
         stdout=subprocess.DEVNULL,
@@ -31,12 +48,21 @@ async def _evaluate(chromium: str, url: str, expression: str, profile: Path) -> 
             page = await _page(session, profile / "DevToolsActivePort")
             async with session.ws_connect(page, max_msg_size=0) as socket:
                 await socket.send_json({"id": 1, "method": "Page.enable"})
+                screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+                await socket.send_json(
+                    {"id": 5, "method": "Emulation.setDeviceMetricsOverride", "params": screen}
+                )
                 await socket.send_json({"id": 2, "method": "Page.navigate", "params": {"url": url}})
                 await _message(socket, lambda message: message.get("method") == "Page.loadEventFired")
                 wish = {"expression": expression, "awaitPromise": True, "returnByValue": True}
                 await socket.send_json({"id": 3, "method": "Runtime.evaluate", "params": wish})
                 answer = await _message(socket, lambda message: message.get("id") == 3)
                 assert "exceptionDetails" not in answer["result"], answer["result"]["exceptionDetails"]
+                if picture is not None:
+                    wish = {"format": "jpeg", "quality": 72}
+                    await socket.send_json({"id": 4, "method": "Page.captureScreenshot", "params": wish})
+                    shot = await _message(socket, lambda message: message.get("id") == 4)
+                    picture.write_bytes(base64.b64decode(shot["result"]["data"]))
                 return answer["result"]["result"].get("value")
     finally:
         browser.terminate()

@@ -10,10 +10,10 @@ COMMANDS = {
     "dataset": "Data sets to train on: make one of videos, check it, look at it.",
     "train": "Teach a model new sounds from clips.",
     "steer": "Steering vectors: directions of a style in the generator.",
-    "ditto": "Make a sound in the style of a folder of sounds, by choosing its noise.",
+    "ditto": "Choose the noise that the sound starts from, so that it comes near to a style.",
     "adapter": "LoRA adapters: what one holds, merge, convert, resize.",
-    "sweep": "Several trainings from one file: run, skip one, tell how far it is.",
-    "evaluate": "Score a model on drawn scenes, or the sounds of a folder.",
+    "sweep": "Run several trainings from one file, and compare them.",
+    "evaluate": "Score a model, compare adapters, or measure the sounds of a folder.",
     "doctor": "Tell what is installed, what is missing, and what to do about it.",
     "demo": "Make the sound of each of two drawn bouncing balls, and score it.",
 }

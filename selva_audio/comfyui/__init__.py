@@ -13,6 +13,7 @@ async def comfy_entrypoint() -> Any:
         ) from error
     from .folders import register_folders
     from .nodes import NODES
+    from .routes import register_routes
 
     class SelvaExtension(ComfyExtension):
         """All nodes of the pack."""
@@ -21,4 +22,5 @@ async def comfy_entrypoint() -> Any:
             return list(NODES)
 
     register_folders()
+    register_routes()
     return SelvaExtension()

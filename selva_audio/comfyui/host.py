@@ -23,6 +23,7 @@ _KEEP_IN_VRAM_FROM = 16 * 2**30
 _WORKING_MEMORY = 2 * 2**30
 _BAR_STEPS = 1000
 _REPORT_EVERY = 0.1
+_SAY_EVERY = 0.25
 _PREVIEW_EVERY = 1.0
 _PREVIEW_SHARE = 10  # a preview that takes a second is shown every ten seconds
 _PATCHER = "_comfyui_patcher"
@@ -66,7 +67,7 @@ class ComfyPolicy(RuntimePolicy):
     def _patcher(self, part: nn.Module) -> ModelPatcher:
         """The patcher of a part, kept with it, so that both go together."""
         keeper = part.__dict__.get(_PATCHER)
-        if keeper is None or str(keeper.patcher.load_device) != self.device:
+        if keeper is None or not keeper.serves(part, self.device):
             # ComfyUI writes its marks into the model it is given: a list around the part takes them.
             keeper = _Keeper(
                 ModelPatcher(nn.ModuleList([part]), torch.device(self.device), torch.device(self.rest))
@@ -78,8 +79,12 @@ class ComfyPolicy(RuntimePolicy):
 class _Keeper:
     """Holds a patcher; a copy of the part gets none, because the patcher is of the original."""
 
-    def __init__(self, patcher: ModelPatcher | None = None) -> None:
+    def __init__(self, patcher: ModelPatcher) -> None:
         self.patcher = patcher
+
+    def serves(self, part: nn.Module, device: str) -> bool:
+        """Whether it is that of this part: a generator with an adapter starts as a copy of its base."""
+        return self.patcher.model[0] is part and str(self.patcher.load_device) == device
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         return None
@@ -126,15 +131,15 @@ class Job:
         self._node_id = node_id
         self._bar = ProgressBar(_BAR_STEPS)
         self._stage = ""
-        self._reported = 0.0
+        self._said = self._reported = 0.0
         self._next_preview = 0.0
 
     def progress(self, progress: Progress) -> None:
         """Move the bar, show the preview; raises ComfyUI's own exception when the user has pressed Cancel."""
         management.throw_exception_if_processing_interrupted()
         now = time.monotonic()
-        if progress.stage != self._stage:
-            self._stage = progress.stage
+        if progress.stage != self._stage and now - self._said >= _SAY_EVERY:
+            self._stage, self._said = progress.stage, now
             self.say(progress.stage)
         done = progress.step / progress.total if progress.total else 0.0
         if now - self._reported >= _REPORT_EVERY or done >= 1:
@@ -155,8 +160,8 @@ class Job:
 
         from ..tasks.pictures import mel_picture
 
-        mel = progress.preview() if callable(progress.preview) else progress.preview
-        picture = Image.fromarray(mel_picture(mel))
+        shown = progress.preview() if callable(progress.preview) else progress.preview
+        picture = Image.fromarray(mel_picture(shown) if shown.ndim == 2 else shown)
         cost = time.monotonic() - now
         self._next_preview = now + max(_PREVIEW_EVERY, _PREVIEW_SHARE * cost)
         return "JPEG", picture, picture.width

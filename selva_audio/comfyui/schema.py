@@ -19,8 +19,11 @@ MODEL = io.Custom("SELVA_MODEL")
 FEATURES = io.Custom("SELVA_FEATURES")
 TEXTUAL_INVERSION = io.Custom("TEXTUAL_INVERSION")
 STEERING_VECTORS = io.Custom("STEERING_VECTORS")
+AUDIO_DATASET = io.Custom("AUDIO_DATASET")
 VIDEO_INFO = io.Custom("VHS_VIDEOINFO")
 AUDIO_PLAYER = io.Custom("AUDIO_UI")
+MODEL_TIP = "From SelVA Model Loader."
+DATASET_TIP = "From SelVA Dataset Loader or another dataset node."
 PLAYER_TIP = "The player on the node; nothing to set."
 
 _MAX_SEED = 2**32 - 1
@@ -54,6 +57,56 @@ _MIXING: _Overrides = {
     "original_gain_db": {"step": 0.5},
     "duck_db": {"step": 0.5},
 }
+# As the public pack's trainer has them; what we measured to be better is the option model's own.
+_TRAINING: _Overrides = {
+    "steps": {"default": 2000, "min": 100, "max": 100_000},
+    "rank": {"default": 16, "max": 128},
+    "lr": {
+        "default": 1e-4,
+        "min": 1e-6,
+        "max": 1e-2,
+        "step": 1e-6,
+        "tooltip": "Highest learning rate. 1e-4 is careful; small models take more.",
+    },
+    "alpha": {
+        "default": 0.0,
+        "max": 512.0,
+        "step": 0.5,
+        "tooltip": "Scale of the change, over the rank, or with use_rslora over its root; 0: twice the rank.",
+    },
+    "target": {"default": "attn.qkv"},
+    "batch_size": {"default": 4, "max": 32},
+    "warmup_steps": {"default": 100, "max": 5000},
+    "grad_accum": {"default": 1, "max": 32},
+    "save_every": {"default": 500, "min": 50, "max": 10_000},
+    "seed": {"default": 42, "max": _MAX_SEED, "control_after_generate": True},
+    "timestep_mode": {"default": "uniform"},
+    "logit_normal_sigma": {"default": 1.0, "step": 0.1},
+    "curriculum_switch": {"default": 0.6, "min": 0.1, "max": 0.9, "step": 0.05},
+    "lora_dropout": {"default": 0.0, "max": 0.3, "step": 0.01},
+    "lora_plus_ratio": {"default": 1.0, "min": 1.0, "max": 32.0, "step": 1.0},
+    "init_mode": {"default": "pissa"},
+    "use_rslora": {"default": True},
+    "lr_schedule": {"default": "constant"},
+    "latent_mixup_alpha": {"default": 0.0, "step": 0.05},
+    "latent_noise_sigma": {"default": 0.0, "max": 0.1, "step": 0.005},
+    "ema_decay": {"max": 0.9999, "step": 0.0001},
+    "video_dropout": {"step": 0.05},
+    "text_dropout": {"step": 0.05},
+    "val_fraction": {"step": 0.05},
+    "patience": {"max": 100},
+    "sample_steps": {"max": 200},
+}
+_SMOOTHING: _Overrides = {
+    "cutoff_hz": {"step": 500.0},
+    "blend": {"step": 0.05},
+    "transition_hz": {"step": 100.0},
+}
+_MATCHING: _Overrides = {"strength": {"step": 0.05}, "max_gain_db": {"step": 1.0}}
+_LEVELS: _Overrides = {
+    "target_lufs": {"min": -40.0, "max": -6.0, "step": 0.5},
+    "true_peak_dbtp": {"min": -6.0, "step": 0.5},
+}
 # Node -> input -> what differs from the option model of that name.
 OVERRIDES: dict[str, _Overrides] = {
     "SelvaModelLoader": {
@@ -86,20 +139,41 @@ OVERRIDES: dict[str, _Overrides] = {
             "and which sound is made.",
         },
     },
-    "SelvaHfSmoother": {
-        "cutoff_hz": {"step": 500.0},
-        "blend": {"step": 0.05},
-        "transition_hz": {"step": 100.0},
-    },
-    "SelvaSpectralMatcher": {"strength": {"step": 0.05}, "max_gain_db": {"step": 1.0}},
+    "SelvaLoraTrainer": _TRAINING,
+    "SelvaHfSmoother": _SMOOTHING,
+    "SelvaSpectralMatcher": _MATCHING,
     "SelvaHarmonicExciter": {
         "cutoff_hz": {"step": 100.0},
         "drive": {"step": 0.5},
         "mix": {"step": 0.05},
     },
-    "SelvaOutputNormalizer": {
-        "target_lufs": {"min": -40.0, "max": -6.0, "step": 0.5},
-        "true_peak_dbtp": {"min": -6.0, "step": 0.5},
+    "SelvaOutputNormalizer": _LEVELS,
+    "SelvaDatasetLUFSNormalizer": _LEVELS
+    | {
+        "target_lufs": {
+            **_LEVELS["target_lufs"],
+            "default": -23.0,
+            "tooltip": "Target loudness in LUFS.",
+        }
+    },
+    "SelvaDatasetCompressor": {
+        "threshold_db": {"step": 1.0},
+        "ratio": {"step": 0.5},
+        "attack_ms": {"step": 1.0},
+        "release_ms": {"step": 10.0},
+        "mix": {"step": 0.05},
+    },
+    "SelvaDatasetSpectralMatcher": _MATCHING,
+    "SelvaDatasetHfSmoother": _SMOOTHING,
+    "SelvaDatasetAugmenter": {
+        "gain_range_db": {"step": 0.5},
+        "seed": {"max": _MAX_SEED, "control_after_generate": True},
+        "pitch_range_semitones": {"step": 0.25},
+        "time_stretch_range": {"step": 0.05},
+    },
+    "SelvaDatasetInspector": {
+        "min_snr_db": {"step": 1.0},
+        "max_silence_fraction": {"step": 0.05},
     },
     "SelvaMux": {
         **_MIXING,

@@ -1,5 +1,6 @@
 """Inputs that change nothing in a run: said, never passed over in silence."""
 
+import math
 from typing import Any
 
 from ..errors import InputError
@@ -17,8 +18,10 @@ def not_applied(socket: str, value: Any, widget: str, strength: float, default: 
     """A sentence about the strength of something that is not connected.
 
     Raises:
-        InputError: something is connected that this version cannot apply.
+        InputError: something is connected that this version cannot apply, or a strength that is no number.
     """
+    if not math.isfinite(strength):
+        raise InputError(f"{widget} is {strength}, which is no finite number. The usual one is {default:g}.")
     if value is not None:
         raise InputError(f"This version cannot apply {socket}. Disconnect that input of SelVA Sampler.")
     if strength == default:

@@ -26,7 +26,8 @@ _SUFFIXES = {
     "avi": ".avi",
     "mpegts": ".ts",
 }
-_SAME_SECONDS = 0.5
+_SAME_SECONDS = 0.01
+_USUAL_FPS = 30.0  # of the widget, which says nothing as long as it stands there
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +60,24 @@ def read_clip(video: Any, fps: float = 0.0, video_info: Any = None) -> Clip:
     """
     from ..tasks.describe import describe_video
 
+    widget = _checked_rate(fps, "fps") if fps else 0.0
+    unused = "; the fps widget does not count" if widget not in (0.0, _USUAL_FPS) else ""
     if isinstance(video, torch.Tensor):
-        rate, origin = _rate(fps, video_info)
-        frames = _frames(video, rate)
+        rate, origin = widget, "widget"
+        if isinstance(video_info, Mapping) and "loaded_fps" in video_info:
+            rate, origin = _checked_rate(video_info["loaded_fps"], "video_info"), f"video_info{unused}"
+        frames = _frames(video, _checked_rate(rate, "fps"))
         return Clip(frames, rate, f"{describe_video(frames, rate)} ({origin})")
     if not hasattr(video, "get_components"):
         raise InputError(f"video is {shown(video)}, not pictures. Connect an IMAGE batch or a VIDEO.")
     path = _file(video)
     if path is not None:
-        return Clip(path, 0.0, f"{describe_video(path)} ({path.name})")
+        return Clip(path, 0.0, f"{describe_video(path)} (VIDEO{unused})")
     parts = video.get_components()
     rate = _checked_rate(float(parts.frame_rate), "the VIDEO")
     frames = _frames(parts.images, rate)
     original = read_audio(parts.audio) if parts.audio is not None else None
-    return Clip(frames, rate, f"{describe_video(frames, rate)} (VIDEO)", original)
+    return Clip(frames, rate, f"{describe_video(frames, rate)} (VIDEO{unused})", original)
 
 
 def read_mask(mask: Any) -> tuple[np.ndarray | None, str]:
@@ -150,12 +155,6 @@ def _frames(images: torch.Tensor, fps: float) -> Frames:
     for place, image in zip(pixels, images, strict=True):
         place[:] = image.detach().cpu().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().numpy()
     return Frames(pixels, np.arange(len(pixels)) / fps)
-
-
-def _rate(fps: float, video_info: Any) -> tuple[float, str]:
-    if isinstance(video_info, Mapping) and "loaded_fps" in video_info:
-        return _checked_rate(video_info["loaded_fps"], "video_info"), "video_info"
-    return _checked_rate(fps, "fps"), "widget"
 
 
 def _checked_rate(fps: Any, origin: str) -> float:

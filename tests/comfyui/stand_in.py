@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import torch
+from aiohttp import web
 
 _NAMES = {"force_input": "forceInput", "display_mode": "display"}
 
@@ -177,6 +178,7 @@ class Comfy:
         for name in ("models", "output", "temp", "input"):
             (base / name).mkdir(parents=True, exist_ok=True)
         self.modules["folder_paths"].models_dir = str(base / "models")
+        self.modules["folder_paths"].base_path = str(base)
 
     def check(self) -> None:
         if self.cancel_at is not None and len(self.progress) >= self.cancel_at:
@@ -284,11 +286,13 @@ class Comfy:
         return _module(
             "folder_paths",
             models_dir="",
+            base_path="",
             folder_names_and_paths=self.folders,
             add_model_folder_path=add_model_folder_path,
             get_save_image_path=get_save_image_path,
             get_output_directory=lambda: str(self.base / "output"),
             get_temp_directory=lambda: str(self.base / "temp"),
+            get_input_directory=lambda: str(self.base / "input"),
         )
 
 
@@ -300,6 +304,7 @@ class FolderType(enum.Enum):
 class _Server:
     def __init__(self, comfy: Comfy) -> None:
         self._comfy = comfy
+        self.routes = web.RouteTableDef()
 
     def send_progress_text(self, text, node_id):
         assert node_id == ComfyNode.hidden.unique_id

@@ -39,6 +39,40 @@ COMPAT = {
         ("textual_inversion", "TEXTUAL_INVERSION"),
         ("ti_strength", "FLOAT", 1.0, 0.0, 1.0, 0.05),
     ],
+    "SelvaLoraLoader": [
+        ("model", "SELVA_MODEL"),
+        ("adapter_path", "STRING", ""),
+        ("strength", "FLOAT", 1.0, -2.0, 2.0, 0.05),  # the public pack's began at 0
+    ],
+    "SelvaLoraTrainer": [
+        ("model", "SELVA_MODEL"),
+        ("data_dir", "STRING", ""),
+        ("output_dir", "STRING", "lora_output"),
+        ("steps", "INT", 2000, 100, 100_000, None),
+        ("rank", "INT", 16, 1, 128, None),
+        ("lr", "FLOAT", 1e-4, 1e-6, 1e-2, 1e-6),
+        ("alpha", "FLOAT", 0.0, 0.0, 512.0, 0.5),
+        ("target", "STRING", "attn.qkv"),
+        ("batch_size", "INT", 4, 1, 32, None),
+        ("warmup_steps", "INT", 100, 0, 5000, None),
+        ("grad_accum", "INT", 1, 1, 32, None),
+        ("save_every", "INT", 500, 50, 10_000, None),
+        ("resume_path", "STRING", ""),
+        ("seed", "INT", 42, 0, 2**32 - 1, None),
+        ("timestep_mode", "COMBO", "uniform"),
+        ("logit_normal_sigma", "FLOAT", 1.0, 0.1, 3.0, 0.1),
+        ("curriculum_switch", "FLOAT", 0.6, 0.1, 0.9, 0.05),
+        ("lora_dropout", "FLOAT", 0.0, 0.0, 0.3, 0.01),
+        ("lora_plus_ratio", "FLOAT", 1.0, 1.0, 32.0, 1.0),
+        ("init_mode", "COMBO", "pissa"),
+        ("use_rslora", "BOOLEAN", True),
+        ("lr_schedule", "COMBO", "constant"),
+        ("latent_mixup_alpha", "FLOAT", 0.0, 0.0, 1.0, 0.05),
+        ("latent_noise_sigma", "FLOAT", 0.0, 0.0, 0.1, 0.005),
+    ],
+    "SelvaLoraScheduler": [("model", "SELVA_MODEL"), ("experiments_file", "STRING", "experiments.json")],
+    "SelvaSkipExperiment": [("output_root", "STRING", "")],
+    "SelvaLoraEvaluator": [("model", "SELVA_MODEL"), ("eval_file", "STRING", "eval_batch.json")],
     "SelvaVaeRoundtrip": [("model", "SELVA_MODEL"), ("audio", "AUDIO")],
     "SelvaHfSmoother": [
         ("audio", "AUDIO"),
@@ -67,6 +101,16 @@ OUTPUTS = {
     "SelvaModelLoader": [("model", "SELVA_MODEL")],
     "SelvaFeatureExtractor": [("features", "SELVA_FEATURES"), ("fps", "FLOAT"), ("prompt", "STRING")],
     "SelvaSampler": [("audio", "AUDIO")],
+    "SelvaLoraLoader": [("model", "SELVA_MODEL")],
+    "SelvaLoraTrainer": [
+        ("model", "SELVA_MODEL"),
+        ("adapter_path", "STRING"),
+        ("loss_curve", "IMAGE"),
+        ("summary_path", "STRING"),
+    ],
+    "SelvaLoraScheduler": [("summary_path", "STRING"), ("comparison_curves", "IMAGE")],
+    "SelvaSkipExperiment": [("flag_path", "STRING")],
+    "SelvaLoraEvaluator": [("summary_path", "STRING"), ("comparison_image", "IMAGE")],
     "SelvaVaeRoundtrip": [("audio_reconstructed", "AUDIO")],
     **{
         name: [("audio", "AUDIO")]
@@ -81,6 +125,7 @@ OUTPUTS = {
 REQUIRED = {
     "SelvaFeatureExtractor": 3,
     "SelvaSampler": 8,
+    "SelvaLoraTrainer": 6,
 }
 
 
@@ -113,12 +158,28 @@ def test_the_choices_of_saved_workflows_are_there(nodes):
 
 
 def test_seeds_are_followed_by_their_control(nodes):
+    trainer = {each.id: each.settings for each in nodes["SelvaLoraTrainer"].define_schema().inputs}
+    assert trainer["seed"]["control_after_generate"] is True
+    assert trainer["timestep_mode"]["options"] == ["uniform", "logit_normal", "curriculum"]
+    assert trainer["init_mode"]["options"] == ["standard", "pissa"]
+    assert trainer["lr_schedule"]["options"][:2] == ["constant", "cosine"]
     seeds = {each.id: each.settings for each in nodes["SelvaSampler"].define_schema().inputs}
     assert seeds["seed"]["control_after_generate"] is True
     assert seeds["prompt"]["multiline"] is True
     assert seeds["negative_prompt"]["multiline"] is False
 
 
-def test_extractor_and_sampler_can_be_queued_alone(nodes):
-    assert nodes["SelvaFeatureExtractor"].define_schema().is_output_node
-    assert nodes["SelvaSampler"].define_schema().is_output_node
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SelvaFeatureExtractor",
+        "SelvaSampler",
+        "SelvaLoraTrainer",
+        "SelvaLoraScheduler",
+        "SelvaSkipExperiment",
+        "SelvaLoraEvaluator",
+    ],
+)
+def test_what_makes_a_result_of_its_own_can_be_queued_alone(nodes, name):
+    """COMPAT 5.23: the public pack's trainer could not."""
+    assert nodes[name].define_schema().is_output_node

@@ -9,6 +9,7 @@ import torch
 from comfyui.stand_in import ComfyNode, Interrupted
 from torch import nn
 
+from selva_audio.adapters.inject import share
 from selva_audio.errors import OutputError, SelVAError
 from selva_audio.progress import Progress
 
@@ -115,6 +116,15 @@ def test_a_copy_of_a_part_has_a_patcher_of_its_own(host):
         pass
     assert policy._patcher(part) is not policy._patcher(other)
     assert part.state_dict().keys() == nn.Linear(2, 2).state_dict().keys()
+
+
+def test_a_part_with_an_adapter_has_a_patcher_of_its_own(host):
+    """It shares the tensors of its base, and starts with all that hangs on it."""
+    policy, part = host.ComfyPolicy(), nn.Linear(2, 2)
+    base = policy._patcher(part)
+    adapted = share(part)
+    assert policy._patcher(adapted).model[0] is adapted
+    assert policy._patcher(part) is base
 
 
 def test_a_job_reports_stage_bar_and_text(host, comfy):

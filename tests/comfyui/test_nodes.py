@@ -233,6 +233,8 @@ def test_a_hostile_value_of_the_extractor_is_a_sentence_and_touches_nothing(extr
         {"loudness": "\0"},
         {"prompt": "x" * 100_000},
         {"seed": 2**70},
+        {"steering_strength": math.nan},
+        {"ti_strength": math.inf},
         {"unknown": 1},
     ],
     ids=str,

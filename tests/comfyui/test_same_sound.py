@@ -1,13 +1,17 @@
 """Node and command line make the same sound; nodes leave the models they share as they are."""
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from comfyui.stand_in import VideoFromFile
+from comfyui.stand_in import VideoComponents, VideoFromComponents, VideoFromFile
+from comfyui.test_training_nodes import FAST, make_data
+from small_generator import moved
 
+from selva_audio.adapters import Adapter, write_adapter
 from selva_audio.cli.app import run as selva
 from selva_audio.media.encode import write_video
 
@@ -69,17 +73,39 @@ def weights(model):
     return digest.hexdigest()
 
 
-def test_the_base_output_is_the_same_before_and_after_every_node(nodes, model, features, images):
-    """Two branches on one loaded model do not disturb each other."""
+def plan_files(folder, data, adapter):
+    """A series of one short training, and a comparison of one sound."""
+    quick = {"steps": 2, "rank": 2, "warmup_steps": 0, "val_fraction": 0.0, "sample_steps": 0}
+    series = {"kind": "lora", "data_dir": str(data), "base": quick, "experiments": [{"id": "one"}]}
+    compared = {"data_dir": str(data), "output_dir": "compared", "steps": 1, "max_clips": 1}
+    compared["adapters"] = [{"id": "base"}, {"id": "other", "path": str(adapter)}]
+    for name, content in {"series.json": series, "compared.json": compared}.items():
+        (folder / name).write_text(json.dumps(content))
+
+
+def test_the_base_output_is_the_same_before_and_after_every_node(
+    nodes, model, features, images, tmp_path, comfy
+):
+    """Two branches on one loaded model do not disturb each other (COMPAT 5.12)."""
     settings = {**RECIPE, "duration": 0.0}
     before = nodes["SelvaSampler"].execute(model, features, **settings).args[0]["waveform"]
     state, clip_rows = weights(model), features.clip.clone()
     noise = {"waveform": 0.1 * torch.randn(1, 1, 16000), "sample_rate": 16000}
     sampling = {"steps": 2, "cfg_strength": 6.0, "seed": 3, "prompt": "metal ball", "negative_prompt": ""}
+    made = moved(model.generator, seed=1, amount=0.3)
+    adapter = write_adapter(tmp_path / "a.pt", Adapter(made.deltas, {**made.meta, "variant": "demo_16k"}))
+    data = make_data(nodes, model, images, tmp_path / "clips", count=2)
+    plan_files(comfy.base / "models", data, adapter)
+    video = VideoFromComponents(VideoComponents(images(24), 24))
     others = [
+        ("SelvaLoraLoader", [model, str(adapter), -1.0], {}),
+        ("SelvaLoraTrainer", [model, str(data)], FAST),
+        ("SelvaLoraScheduler", [model, "series.json"], {}),
+        ("SelvaLoraEvaluator", [model, "compared.json"], {}),
         ("SelvaModelLoader", ["demo_16k", "bf16", "offload_to_cpu"], {}),
         ("SelvaFeatureExtractor", [model, images(30), "metal ball"], {"mask": torch.eye(4)}),
         ("SelvaSampler", [model, features], {**sampling, "duration": 0.8, "takes": 2, "solver": "heun"}),
+        ("SelvaFoley", [model, video], sampling),
         ("SelvaMux", [images(8), noise, "v"], {}),
         ("SelvaVaeRoundtrip", [model, noise], {}),
         ("SelvaHfSmoother", [noise], {"cutoff_hz": 4000.0, "blend": 0.5}),
@@ -88,8 +114,16 @@ def test_the_base_output_is_the_same_before_and_after_every_node(nodes, model, f
         ("SelvaOutputNormalizer", [noise], {"target_lufs": -20.0, "true_peak_dbtp": -1.0}),
     ]
     for name, arguments, keywords in others:
-        nodes[name].execute(*arguments, **keywords)
+        result = nodes[name].execute(*arguments, **keywords)
+        if name in ("SelvaLoraLoader", "SelvaLoraTrainer"):
+            adapted = nodes["SelvaSampler"].execute(result.args[0], features, **settings)
+            assert not torch.equal(adapted.args[0]["waveform"], before)
         assert weights(model) == state, name
-    assert {name for name, _, _ in others} | {"SelvaFoley"} == set(nodes)
+    takes_model = {
+        name
+        for name, node in nodes.items()
+        if any(each.io_type == "SELVA_MODEL" for each in node.define_schema().inputs)
+    }
+    assert takes_model <= {name for name, _, _ in others}
     assert torch.equal(features.clip, clip_rows)
     assert torch.equal(nodes["SelvaSampler"].execute(model, features, **settings).args[0]["waveform"], before)

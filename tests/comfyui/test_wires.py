@@ -39,7 +39,13 @@ def test_the_loaded_rate_of_video_info_beats_the_widget(wires, images):
     info = {"source_fps": 60.0, "loaded_fps": 12.5}
     clip = wires.read_clip(images(4), 30.0, info)
     assert clip.fps == 12.5
-    assert "video_info" in clip.text
+    assert clip.text.endswith("(video_info)")
+
+
+def test_a_widget_that_does_not_count_is_told(wires, images, clip_file):
+    told = "; the fps widget does not count)"
+    assert wires.read_clip(images(4), 24.0, {"loaded_fps": 12.5}).text.endswith(f"(video_info{told}")
+    assert wires.read_clip(VideoFromFile(str(clip_file)), 24.0).text.endswith(f"(VIDEO{told}")
 
 
 @pytest.mark.parametrize("fps", [0, -1, math.nan, math.inf, 1e9, "16", None])
@@ -48,11 +54,16 @@ def test_a_rate_that_is_none_is_a_sentence(wires, images, fps):
         wires.read_clip(images(2), 30.0, {"loaded_fps": fps})
 
 
+def test_a_widget_that_is_no_rate_is_a_sentence_also_where_it_does_not_count(wires, clip_file):
+    with pytest.raises(InputError, match="fps gives nan"):
+        wires.read_clip(VideoFromFile(str(clip_file)), math.nan)
+
+
 def test_a_video_of_a_file_is_read_from_the_file(wires, clip_file):
     clip = wires.read_clip(VideoFromFile(str(clip_file)), 30.0)
     assert clip.source == clip_file
     assert clip.fps == 0
-    assert clip.text == "24 frames, 16 fps (dog.mp4)"
+    assert clip.text == "24 frames, 16 fps (VIDEO)"
 
 
 def test_a_video_in_memory_becomes_a_file_of_the_temp_folder(wires, comfy, clip_file):

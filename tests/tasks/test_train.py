@@ -278,6 +278,7 @@ def test_the_script_keeps_the_flags_and_defaults_that_users_have():
         "--curriculum-switch": "0.6",
         "--lora-dropout": "0.0",
         "--lora-plus-ratio": "1.0",
+        "--lr-schedule": "constant",
     }
 
 

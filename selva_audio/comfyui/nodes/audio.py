@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ...options import ExciteOptions, MatchOptions, NormalizeOptions, Options, RoundtripOptions, SmoothOptions
 from ..host import job
 from ..present import audio_player, output, told
-from ..schema import AUDIO_PLAYER, MODEL, PLAYER_TIP, widgets
+from ..schema import AUDIO_PLAYER, MODEL, MODEL_TIP, PLAYER_TIP, widgets
 from ..wires import audio_wire, image_wire, read_audio
 
 
@@ -17,7 +17,7 @@ class SelvaVaeRoundtrip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        model = MODEL.Input("model", tooltip="From SelVA Model Loader.")
+        model = MODEL.Input("model", tooltip=MODEL_TIP)
         extras = widgets("SelvaVaeRoundtrip", RoundtripOptions, "split", optional=True)
         return _schema(
             "SelvaVaeRoundtrip",

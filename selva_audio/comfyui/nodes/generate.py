@@ -6,13 +6,14 @@ from typing import Any
 from comfy_api.latest import InputImpl, io
 
 from ...options import FeatureOptions, GenerateOptions, LoadOptions, OutputOptions
-from ..folders import cache_folder, temporary_file
+from ..folders import cache_folder, fingerprint, temporary_file
 from ..host import choose_policy, job
 from ..present import audio_player, output, picture_shown, told, video_player
 from ..schema import (
     AUDIO_PLAYER,
     FEATURES,
     MODEL,
+    MODEL_TIP,
     PLAYER_TIP,
     STEERING_VECTORS,
     TEXTUAL_INVERSION,
@@ -24,7 +25,6 @@ from ..schema import (
 from ..unused import ignored_by, not_applied
 from ..wires import audio_wire, image_wire, read_clip, read_mask
 
-_MODEL_TIP = "From SelVA Model Loader."
 _MASK_TIP = (
     "White where the sounding thing is; any size, one mask or one per frame. The rest becomes mid-grey."
 )
@@ -55,11 +55,7 @@ class SelvaModelLoader(io.ComfyNode):
         """Changes with the files of the variant, so that a replaced file is read again."""
         from ...tasks.models import where
 
-        places = [Path(item.found) for item in where(variant) if item.found]
-        found = [
-            file for place in places for file in (sorted(place.iterdir()) if place.is_dir() else [place])
-        ]
-        return str([(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in found])
+        return fingerprint(*(Path(item.found) for item in where(variant) if item.found))
 
     @classmethod
     def execute(cls, variant: str, precision: str, offload_strategy: str) -> io.NodeOutput:
@@ -92,7 +88,7 @@ class SelvaFeatureExtractor(io.ComfyNode):
             description="Looks at a video for the one source that the prompt names.",
             is_output_node=True,
             inputs=[
-                MODEL.Input("model", tooltip=_MODEL_TIP),
+                MODEL.Input("model", tooltip=MODEL_TIP),
                 io.MultiType.Input("video", [io.Image, io.Video], tooltip="An IMAGE batch, or a VIDEO."),
                 widget(node, FeatureOptions, "prompt"),
                 VIDEO_INFO.Input(
@@ -162,7 +158,7 @@ class SelvaSampler(io.ComfyNode):
             description="Makes the sound of the source that the features were extracted for.",
             is_output_node=True,
             inputs=[
-                MODEL.Input("model", tooltip=_MODEL_TIP),
+                MODEL.Input("model", tooltip=MODEL_TIP),
                 FEATURES.Input("features", tooltip="From SelVA Feature Extractor."),
                 *widgets(node, GenerateOptions, "prompt", "negative_prompt", "duration", "steps"),
                 *widgets(node, GenerateOptions, "cfg_strength", "seed"),
@@ -235,7 +231,7 @@ class SelvaFoley(io.ComfyNode):
             description="A video in, the same video with the sound of the source that the prompt names out.",
             is_output_node=True,
             inputs=[
-                MODEL.Input("model", tooltip=_MODEL_TIP),
+                MODEL.Input("model", tooltip=MODEL_TIP),
                 io.Video.Input("video", tooltip="Its pictures are copied where they come from a file."),
                 *widgets(node, GenerateOptions, "prompt", "negative_prompt", "steps", "cfg_strength", "seed"),
                 io.Mask.Input("mask", optional=True, tooltip=_MASK_TIP),

@@ -1,5 +1,6 @@
 // Workflows store the values of widgets by position. This script brings the layouts of older node packs
 // into the present order when a workflow is opened. A layout is told by the types of its values.
+// It also gives SelVA LoRA Scheduler its button.
 import { app } from "../../scripts/app.js";
 
 const CONTROL = ["fixed", "increment", "decrement", "randomize"];
@@ -26,7 +27,23 @@ function extractor(values) {
   return found;
 }
 
-export const MIGRATIONS = { SelvaSampler: sampler, SelvaFeatureExtractor: extractor };
+// data_dir, output_dir, steps, rank, lr, alpha, target, batch_size, warmup_steps, grad_accum, save_every, resume_path,
+// seed, control, timestep_mode, logit_normal_sigma, curriculum_switch, lora_dropout, lora_plus_ratio, init_mode,
+// use_rslora, lr_schedule, ...
+function loraTrainer(values) {
+  const found = [...values];
+  if (typeof found[10] === "string") found.splice(7, 0, 4); // before there was a batch_size
+  if (found.length > 12 && !CONTROL.includes(found[13])) found.splice(13, 0, "fixed");
+  // Before there was a choice: the adapter started from noise, with the plain scale.
+  if (!["standard", "pissa"].includes(found[19])) {
+    const usual = ["uniform", 1.0, 0.6, 0.0, 1.0];
+    for (let place = found.length; place >= 14 && place < 19; place++) found.push(usual[place - 14]);
+    if (found.length >= 19) found.splice(19, 0, "standard", false);
+  }
+  return found;
+}
+
+export const MIGRATIONS = { SelvaSampler: sampler, SelvaFeatureExtractor: extractor, SelvaLoraTrainer: loraTrainer };
 
 export function migrate(graph) {
   const inner = graph?.definitions?.subgraphs ?? [];
@@ -38,12 +55,30 @@ export function migrate(graph) {
 
 function warn(detail) {
   console.warn(detail);
-  app.extensionManager?.toast?.add?.({ severity: "warn", summary: "SelVA", detail, life: 15000 });
+  tell("warn", detail);
+}
+
+function tell(severity, detail) {
+  app.extensionManager?.toast?.add?.({ severity, summary: "SelVA", detail, life: 15000 });
+}
+
+// The node that trains holds the queue: only a request beside it can reach it.
+async function skip(node) {
+  const experiments_file = node.widgets.find((each) => each.name === "experiments_file").value;
+  const answer = await app.api.fetchApi("/selva/skip", { method: "POST", body: JSON.stringify({ experiments_file }) });
+  const { error } = await answer.json();
+  tell(error ? "error" : "info", error ?? "The experiment that runs will be left after this step.");
 }
 
 app.registerExtension({
   name: "selva.layouts",
   beforeConfigureGraph(graph) {
     migrate(graph);
+  },
+  nodeCreated(node) {
+    if (node.comfyClass !== "SelvaLoraScheduler") return;
+    const button = node.addWidget("button", "skip this experiment", null, () => skip(node));
+    button.serialize = false; // values of widgets are stored by position
+    button.options.serialize = false;
   },
 });
