@@ -7,6 +7,7 @@ sounds, by onsets and materials in written videos, and by what it made worse on 
 
 import argparse
 import copy
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import torch
 
 from selva_audio.bundle import SelVAModel, load_model
 from selva_audio.models.generator import Generator
+from selva_audio.files import write_text
 from selva_audio.options import (
     Candidate,
     ComparisonOptions,
@@ -108,7 +110,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="training seeds")
     parser.add_argument("--steps", type=int, default=LoraOptions().steps)
     parser.add_argument("--arms", default=",".join(ARMS), help="some of them, joined by commas")
-    parser.add_argument("--work", type=Path, help="folder for data sets and adapters, kept for another run")
+    parser.add_argument(
+        "--work", type=Path, help="folder for data sets, adapters and rows; a run goes on there"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model("demo_16k", device="cpu", precision="fp32")
@@ -124,9 +128,10 @@ def draw_lesson(model: SelVAModel, folder: Path, steps: int) -> Lesson:
 
     def clips(name: str, materials: str, count: int, split: Literal["train", "test"]) -> Clips:
         drawn = folder / f"{name}_scenes"
-        write_scenes(
-            drawn, SceneOptions(materials=materials, count=count, seed=_SEED, split=split, size=_SIZE)
-        )
+        if not drawn.exists():
+            write_scenes(
+                drawn, SceneOptions(materials=materials, count=count, seed=_SEED, split=split, size=_SIZE)
+            )
         prepare_dataset(model, drawn, folder / name, DatasetOptions(val_fraction=0, keep_video=False))
         print(f"prepared {name}", flush=True)
         return load_clips(model, folder / name, val_fraction=0)
@@ -144,18 +149,24 @@ def draw_lesson(model: SelVAModel, folder: Path, steps: int) -> Lesson:
 
 
 def measure(lesson: Lesson, seeds: list[int], arms: list[str]) -> dict[str, Any]:
-    """One row for each arm and seed, and one for the base."""
+    """One row for each arm and seed, and one for the base; rows of an earlier run in the folder are kept."""
+    kept = lesson.folder / f"rows_{lesson.steps}.json"
+    rows: dict[str, list[dict[str, Any]]] = json.loads(kept.read_text()) if kept.exists() else {}
     generator = lesson.model.generator
     before = {"test": lesson.loss(generator, lesson.test), "known": lesson.loss(generator, lesson.test_known)}
     gap = before["test"] - before["known"]
-    rows: dict[str, list[dict[str, Any]]] = {"base": [judge(lesson, "base", "")]}
+    if not rows:
+        rows["base"] = [judge(lesson, "base", "")]
     print("base", before, rows["base"], flush=True)
     for seed in seeds:
         for name in arms:
+            if any(row["seed"] == seed for row in rows.get(name, [])):
+                continue
             row = ARMS[name](lesson, seed)
             row["gap_closed"] = (before["test"] - row["loss"]) / gap
             row["forgetting"] = row["loss_known"] / before["known"] - 1
             rows.setdefault(name, []).append({"seed": seed} | _rounded(row))
+            write_text(kept, json.dumps(rows))
             print(name, rows[name][-1], flush=True)
     return {
         "material": _MATERIAL,

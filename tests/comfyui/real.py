@@ -372,7 +372,7 @@ PICTURE = """(async (graph) => {
   const canvas = window.app.canvas;
   const right = Math.max(...graph.nodes.map((node) => node.pos[0] + node.size[0]));
   const bottom = Math.max(...graph.nodes.map((node) => node.pos[1] + node.size[1]));
-  canvas.ds.scale = Math.min(1, (innerWidth - 100) / right, (innerHeight - 110) / bottom);
+  canvas.ds.scale = Math.min(1, (innerWidth - 170) / right, (innerHeight - 110) / bottom);
   canvas.ds.offset = [60 / canvas.ds.scale, 40 / canvas.ds.scale];
   canvas.setDirty(true, true);
   const done = new Promise((go) => {
