@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from selva_audio.bundle import SelVAModel, load_model
-from selva_audio.models.generator import Generator
 from selva_audio.files import write_text
+from selva_audio.models.generator import Generator
 from selva_audio.options import (
     Candidate,
     ComparisonOptions,
@@ -29,11 +29,12 @@ from selva_audio.options import (
     SelectivityOptions,
 )
 from selva_audio.tasks.adapter import with_adapters
+from selva_audio.tasks.clips import load_clips
 from selva_audio.tasks.evaluate import evaluate_selectivity
 from selva_audio.tasks.evaluate_adapters import evaluate_adapters
 from selva_audio.tasks.prepare import prepare_dataset
 from selva_audio.tasks.scenes import write_scenes
-from selva_audio.tasks.train import load_clips, train_lora
+from selva_audio.tasks.train import train_lora
 from selva_audio.training.clips import Clips
 from selva_audio.training.loop import fit
 from selva_audio.training.lora import LoraTraining
@@ -110,9 +111,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="training seeds")
     parser.add_argument("--steps", type=int, default=LoraOptions().steps)
     parser.add_argument("--arms", default=",".join(ARMS), help="some of them, joined by commas")
-    parser.add_argument(
-        "--work", type=Path, help="folder for data sets, adapters and rows; a run goes on there"
-    )
+    parser.add_argument("--work", type=Path, help="folder of data sets and rows; a run goes on there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model("demo_16k", device="cpu", precision="fp32")

@@ -35,7 +35,8 @@ from selva_audio.records import Audio, Frames
 from selva_audio.scenes import FPS, SAMPLE_RATE, draw_frames, draw_scene, prompt, stem
 from selva_audio.tasks.ditto import ditto
 from selva_audio.tasks.generate import extract_features, generate
-from selva_audio.tasks.steer import extract_steering, with_steering
+from selva_audio.tasks.steer import extract_steering
+from selva_audio.tasks.style import with_steering
 from selva_audio.training.ditto import StyleSampler
 
 from .results import write_result

@@ -29,9 +29,11 @@ from selva_audio.options import (
 from selva_audio.progress import ignore_progress
 from selva_audio.records import Audio, Frames
 from selva_audio.scenes import FPS, HEARD, HELD_OUT, SAMPLE_RATE, draw_frames, draw_scene, prompt, stem
+from selva_audio.tasks.clips import load_clips
+from selva_audio.tasks.style import with_vocoder
 from selva_audio.tasks.textual_inversion import train_textual_inversion
-from selva_audio.tasks.train import load_clips, train_lora
-from selva_audio.tasks.vocoder import load_corpus, train_vocoder, with_vocoder
+from selva_audio.tasks.train import train_lora
+from selva_audio.tasks.vocoder import load_corpus, train_vocoder
 from selva_audio.training.clips import Clips
 from selva_audio.training.textual_inversion import TextualInversionTrainable
 from selva_audio.training.validation import ValidationLosses, fixed_noise_loss, paired_difference

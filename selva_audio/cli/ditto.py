@@ -63,9 +63,7 @@ def ditto(
     from ..tasks.adapter import with_adapters
     from ..tasks.ditto import run_ditto
     from ..tasks.generate import load_model
-    from ..tasks.steer import with_steering
-    from ..tasks.textual_inversion import with_textual_inversion
-    from ..tasks.vocoder import with_vocoder
+    from ..tasks.style import with_steering, with_textual_inversion, with_vocoder
 
     with progress_bar("Loading") as on_progress:
         bundle = load_model(**model.model_dump(), on_progress=on_progress)

@@ -51,7 +51,7 @@ def selectivity(
     from ..tasks.evaluate import evaluate_selectivity
     from ..tasks.evaluate_folder import evaluate_folder
     from ..tasks.generate import load_model
-    from ..tasks.steer import with_steering
+    from ..tasks.style import with_steering
 
     with progress_bar("Loading") as on_progress:
         bundle = load_model(**model.model_dump(), on_progress=on_progress)

@@ -68,9 +68,7 @@ def generate(
     from ..tasks.adapter import with_adapters
     from ..tasks.batch import JobResult, plan_jobs, preview_jobs, run_jobs
     from ..tasks.generate import load_model
-    from ..tasks.steer import with_steering
-    from ..tasks.textual_inversion import with_textual_inversion
-    from ..tasks.vocoder import with_vocoder
+    from ..tasks.style import with_steering, with_textual_inversion, with_vocoder
 
     features = pick(sound, FeatureOptions)
     # One prompt and one duration serve both halves: generation takes them from the features.

@@ -201,6 +201,12 @@ def widget(
     return kind.Input(name, optional=optional, **settings)
 
 
+def filled(node: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the node's own defaults where a prompt over HTTP left widgets out."""
+    own = {name: each["default"] for name, each in OVERRIDES[node].items() if "default" in each}
+    return own | settings
+
+
 def strength(name: str, default: float, maximum: float, *, of: str) -> io.Input:
     """How strongly what comes in at the socket ``of`` is applied."""
     tip = f"How strongly {of} is applied."

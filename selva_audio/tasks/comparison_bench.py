@@ -30,8 +30,8 @@ from ..records import Audio
 from ..training.clips import Clips
 from ..training.validation import ValidationLosses, fixed_noise_loss, paired_difference
 from .adapter import adapter_digest, with_adapters
+from .clips import load_clips
 from .generate import generate
-from .train import load_clips
 
 REFERENCE = "reference"
 

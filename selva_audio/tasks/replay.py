@@ -13,9 +13,7 @@ from ..runtime import num_threads, set_num_threads
 from .adapter import adapter_digest, with_adapters
 from .recipe import read_recipe
 from .run import run_video
-from .steer import with_steering
-from .textual_inversion import with_textual_inversion
-from .vocoder import with_vocoder
+from .style import with_steering, with_textual_inversion, with_vocoder
 
 logger = logging.getLogger(__name__)
 

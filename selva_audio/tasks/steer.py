@@ -1,4 +1,4 @@
-"""Steering vectors: find them in clips of a style, and have a model sample with them."""
+"""Find steering vectors in clips of a style."""
 
 import logging
 from dataclasses import replace
@@ -8,16 +8,13 @@ from typing import Any
 import torch
 
 from ..bundle import SelVAModel
-from ..errors import CheckpointError, InputError
-from ..files import file_digest
-from ..flow.steering import Steering, SteeringVectors, check_steering_fits
-from ..flow.steering_file import read_steering, write_steering
-from ..models.generator import Generator
-from ..options import SteeringExtractionOptions, SteeringOptions
+from ..errors import InputError
+from ..flow.steering_file import write_steering
+from ..options import SteeringExtractionOptions
 from ..progress import ProgressFn, ignore_progress, subtask
 from ..training.clips import Clips
 from ..training.steering import find_directions, with_prompt
-from .train import load_clips
+from .clips import load_clips
 
 logger = logging.getLogger(__name__)
 
@@ -87,50 +84,6 @@ def extract_steering(
         "notes": list(notes),
         "report": vectors.meta["report"],
     }
-
-
-def with_steering(
-    model: SelVAModel, path: str | Path | None, options: SteeringOptions | None = None
-) -> SelVAModel:
-    """A model that samples with steering vectors; the given one stays as it is.
-
-    Args:
-        model: bundle of ``load_model``, with adapters or without.
-        path: file of ``extract_steering`` or of the public pack; None gives the model itself.
-        options: strength, mode, branch, blocks.
-
-    Raises:
-        MissingFileError: no such file.
-        CheckpointError: a file that cannot be read, or of another variant or other weights.
-        InputError: blocks that are not there, or options without a file.
-    """
-    options = options or SteeringOptions()
-    if path is None:
-        if options != SteeringOptions():
-            raise InputError("Steering options were given without vectors. Give --steering too.")
-        return model
-    vectors = read_steering(path)
-    _check_origin(model, path, vectors)
-    steering = Steering(vectors, options, str(Path(path).resolve()), file_digest(Path(path)))
-    with torch.device("meta"):
-        shapes = Generator(model.config.generator)
-    check_steering_fits(shapes, vectors, model.config.generator.hidden_dim)
-    steering.paths(shapes)
-    return model.with_inputs(steering=steering)
-
-
-def _check_origin(model: SelVAModel, path: str | Path, vectors: SteeringVectors) -> None:
-    if vectors.variant and vectors.variant != model.config.name:
-        raise CheckpointError(
-            f"{path} was found in {vectors.variant}, and this is {model.config.name}. Choose that variant, "
-            "or other vectors."
-        )
-    base = model.base_identity("generator")
-    if vectors.base and vectors.base != base:
-        raise CheckpointError(
-            f"{path} was found in other weights of {model.config.name} ({vectors.base}) than these ({base}). "
-            "Extract the vectors again."
-        )
 
 
 def _under(model: SelVAModel, clips: Clips, prompt: str) -> Clips:

@@ -21,8 +21,9 @@ from ..runtime import forget_peak_memory, peak_memory_gb
 from ..training.corpus import Corpus
 from ..training.sweep import Outcome
 from ..training.sweep_skip import Moment, SkipWatch
+from .clips import load_clips
 from .textual_inversion import train_textual_inversion
-from .train import load_clips, train_lora
+from .train import train_lora
 from .vocoder import load_corpus, train_vocoder
 
 logger = logging.getLogger(__name__)

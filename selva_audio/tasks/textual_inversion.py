@@ -1,4 +1,4 @@
-"""Textual inversions: learn tokens from clips, and have a model sample with them."""
+"""Textual inversion: learn tokens from clips."""
 
 import json
 import logging
@@ -9,53 +9,23 @@ from typing import Any
 
 import torch
 
-from ..adapters.textual_inversion import AppliedInversion, TextualInversion, check_width, read_inversion
 from ..bundle import SelVAModel
-from ..errors import CheckpointError, InputError
-from ..files import file_digest, write_text
-from ..options import InversionOptions, TextualInversionOptions
+from ..files import write_text
+from ..options import TextualInversionOptions
 from ..progress import Progress, ProgressFn, ignore_progress, subtask
 from ..training.clips import Clips
 from ..training.loop import Checkpoint, FitResult, fit
 from ..training.samples import write_sample
 from ..training.textual_inversion import TextualInversionTrainable
 from ..training.validation import fixed_noise_loss, paired_difference
-from .train import load_clips
+from .clips import load_clips
 from .trained import SUMMARY, Trained, plain_summary
 
-__all__ = ["train_textual_inversion", "with_textual_inversion"]
+__all__ = ["train_textual_inversion"]
 
 logger = logging.getLogger(__name__)
 
 _ENCODING_SHARE = 0.05
-
-
-def with_textual_inversion(
-    model: SelVAModel, path: str | Path | None, options: InversionOptions | None = None
-) -> SelVAModel:
-    """A model that samples with learned tokens; the given one stays as it is.
-
-    Args:
-        model: bundle of ``load_model``, with adapters or without.
-        path: file of ``train_textual_inversion`` or of the public pack; None gives the model itself.
-        options: strength; 0 is the sound without the tokens, bit for bit.
-
-    Raises:
-        MissingFileError: no such file.
-        CheckpointError: a file that cannot be read, or of another variant or other weights.
-        InputError: options without a file.
-    """
-    options = options or InversionOptions()
-    if path is None:
-        if options != InversionOptions():
-            raise InputError("ti_strength was given without learned tokens. Give --textual-inversion too.")
-        return model
-    inversion = read_inversion(path)
-    _check_origin(model, path, inversion)
-    for note in inversion.notes:
-        logger.warning("%s: %s", path, note)
-    applied = AppliedInversion(inversion, options, str(Path(path).resolve()), file_digest(Path(path)))
-    return model.with_inputs(textual_inversion=applied)
 
 
 def train_textual_inversion(
@@ -215,19 +185,3 @@ def _validation(
         "best": dict(result.best),
         "history": [dict(each) for each in result.history],
     }
-
-
-def _check_origin(model: SelVAModel, path: str | Path, inversion: TextualInversion) -> None:
-    config = model.config
-    if inversion.variant and inversion.variant != config.name:
-        raise CheckpointError(
-            f"{path} was trained on {inversion.variant}, and this is {config.name}. Choose that variant, or "
-            "other tokens."
-        )
-    check_width(inversion, config.generator.text_length, config.generator.text_dim)
-    clip = model.base_identity("clip")
-    if inversion.clip_id and inversion.clip_id != clip:
-        raise CheckpointError(
-            f"{path} was trained with other CLIP weights ({inversion.clip_id}) than these ({clip}). Train "
-            "the tokens again, or use those weights."
-        )

@@ -1,25 +1,21 @@
-"""Tuned vocoders: tune one on a folder of sounds, and put one into a loaded model."""
+"""Tune a vocoder on a folder of sounds."""
 
 import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..adapters.vocoder import TunedVocoder, read_vocoder, tune, vocoder_digest
 from ..bundle import SelVAModel
 from ..configs import TRAINED_DURATION
 from ..dataset.prompts import key_of, read_prompts
-from ..errors import CheckpointError
 from ..features import load_features
 from ..files import file_digest, write_text
 from ..media.audio import write_audio
-from ..models.bigvgan import BigVGAN
 from ..models.mel import mel_spectrogram
 from ..options import GenerateOptions, VocoderOptions
 from ..plots import mel_figure, save_figure
@@ -34,38 +30,12 @@ from ..weights.io import read_state_dict, write_safetensors
 from .adapter import adapter_digest, with_adapters
 from .trained import SUMMARY, Trained, plain_summary
 
-__all__ = ["load_corpus", "train_vocoder", "with_vocoder"]
+__all__ = ["load_corpus", "train_vocoder"]
 
 logger = logging.getLogger(__name__)
 
 _READING_SHARE = 0.05
 _MEL_STEPS, _MEL_GUIDANCE = 25, 4.5
-
-
-def with_vocoder(model: SelVAModel, path: str | Path | None) -> SelVAModel:
-    """A model with a tuned vocoder; the given one, and all tensors that were not tuned, stay as they are.
-
-    Args:
-        model: bundle of ``load_model``; a vocoder that it was tuned with before is left behind.
-        path: file of ``train_vocoder``, of the public pack, or a BigVGAN generator; None gives the model
-            itself.
-
-    Raises:
-        MissingFileError: no such file.
-        CheckpointError: a file that cannot be read, or of another variant or other weights.
-    """
-    if path is None:
-        return model
-    tuned = read_vocoder(path)
-    _check_origin(model, path, tuned)
-    for note in tuned.notes:
-        logger.warning("%s: %s", path, note)
-    account = {"path": str(Path(path).resolve()), "sha256": file_digest(Path(path))}
-
-    def build(vocoder: BigVGAN) -> BigVGAN:
-        return tune(vocoder, tuned)
-
-    return model.with_tuned_vocoder(build, account)
 
 
 def train_vocoder(
@@ -261,31 +231,3 @@ def _generate_mel(model: SelVAModel, npz: Path, prompt: str, settings: GenerateO
 def _prompt(npz: Path) -> str:
     """What ``prompts.txt`` says about a clip; "" where it says nothing."""
     return read_prompts(npz.parent).get(key_of(npz.name), "")
-
-
-def _check_origin(model: SelVAModel, path: str | Path, tuned: TunedVocoder) -> None:
-    config = model.config
-    variant = tuned.meta.get("variant")
-    if tuned.sample_rate and tuned.sample_rate != config.sample_rate:
-        raise CheckpointError(
-            f"{path} is a vocoder for {tuned.sample_rate} Hz{f', of {variant}' if variant else ''}, and "
-            f"{config.name} has {config.sample_rate} Hz. Choose a variant of that rate, or another vocoder."
-        )
-    own = model.base_vocoder()
-    with torch.device("meta"):
-        shapes = BigVGAN(config.vocoder)
-    tune(shapes, _on_meta(tuned))
-    if not tuned.base_sha256:
-        return
-    exact = own.vocoder if own.vocoder.conv_pre.weight.dtype == torch.float32 else own.exact("vocoder")
-    base = vocoder_digest(exact)
-    if tuned.base_sha256 != base:
-        raise CheckpointError(
-            f"{path} was tuned from another vocoder (sha256 {tuned.base_sha256[:12]}...) than this one "
-            f"({base[:12]}...). Use the weights that it was tuned from, or tune again."
-        )
-
-
-def _on_meta(tuned: TunedVocoder) -> TunedVocoder:
-    """The same names and shapes without numbers."""
-    return replace(tuned, state={key: tensor.to("meta") for key, tensor in tuned.state.items()})

@@ -143,7 +143,6 @@ CHANGES = [
     ({"latent_mixup_alpha": 1.0}, {}),
     ({"latent_noise_sigma": 0.1}, {}),
     ({"use_dora": True}, {}),
-    ({"ema_decay": 0.9}, {}),
     ({"video_dropout": 0.9}, {}),
     ({"text_dropout": 0.9}, {}),
     ({"uncond": "none"}, {"text_dropout": 0.9, "video_dropout": 0.9}),
@@ -156,6 +155,19 @@ CHANGES = [
 def test_each_input_of_the_trainer_changes_the_adapter(train, kept, changed, base):
     usual = kept(f"trained {base}", lambda: tensors(train(output_dir="usual", **base)[1]))
     assert not same(usual, tensors(train(**{**base, **changed})[1]))
+
+
+def test_a_running_average_is_an_adapter_beside_the_other(train):
+    assert not Path(train(output_dir="plain")[1]).with_name("adapter_ema.pt").exists()
+    path = train(ema_decay=0.9)[1]
+    assert not same(tensors(path), tensors(Path(path).with_name("adapter_ema.pt")))
+
+
+def test_widgets_left_out_of_a_prompt_have_the_nodes_own_defaults(train):
+    config = json.loads(Path(train()[3]).read_text())["config"]
+    assert config["target"] == "attn.qkv"
+    named = ("timestep_mode", "init_mode", "use_rslora", "lr_schedule", "alpha", "seed")
+    assert [config[name] for name in named] == ["uniform", "pissa", True, "constant", 4.0, 42]
 
 
 def test_save_every_resume_path_and_directories_count(train, comfy, nodes, model, images, tmp_path):

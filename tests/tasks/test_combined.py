@@ -19,9 +19,7 @@ from selva_audio.tasks.adapter import with_adapters
 from selva_audio.tasks.generate import generate
 from selva_audio.tasks.replay import replay
 from selva_audio.tasks.run import run_video
-from selva_audio.tasks.steer import with_steering
-from selva_audio.tasks.textual_inversion import with_textual_inversion
-from selva_audio.tasks.vocoder import with_vocoder
+from selva_audio.tasks.style import with_steering, with_textual_inversion, with_vocoder
 
 QUICK = GenerateOptions(steps=1)
 

@@ -17,7 +17,8 @@ from selva_audio.records import Audio
 from selva_audio.tasks.generate import generate
 from selva_audio.tasks.replay import replay
 from selva_audio.tasks.run import run_video
-from selva_audio.tasks.steer import extract_steering, with_steering
+from selva_audio.tasks.steer import extract_steering
+from selva_audio.tasks.style import with_steering
 
 ONE_STEP = GenerateOptions(steps=1)
 QUICK = SteeringExtractionOptions(n_samples=2, time_bins=2)

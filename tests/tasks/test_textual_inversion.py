@@ -17,7 +17,8 @@ from selva_audio.records import Audio
 from selva_audio.tasks.generate import extract_features, generate
 from selva_audio.tasks.replay import replay
 from selva_audio.tasks.run import run_video
-from selva_audio.tasks.textual_inversion import train_textual_inversion, with_textual_inversion
+from selva_audio.tasks.style import with_textual_inversion
+from selva_audio.tasks.textual_inversion import train_textual_inversion
 from selva_audio.weights.io import write_object
 
 ONE_STEP = GenerateOptions(steps=1)

@@ -15,7 +15,8 @@ from selva_audio.options import LoraOptions
 from selva_audio.progress import Cancelled
 from selva_audio.records import Audio
 from selva_audio.tasks.adapter import with_adapters
-from selva_audio.tasks.train import last_checkpoint, load_clips, train_lora
+from selva_audio.tasks.clips import load_clips
+from selva_audio.tasks.train import last_checkpoint, train_lora
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"steps": 2, "save_every": 2, "batch_size": 1, "rank": 2, "target": "qkv", "sample_steps": 1}

@@ -22,8 +22,8 @@ from selva_audio.tasks.adapter import with_adapters
 from selva_audio.tasks.generate import extract_features, generate
 from selva_audio.tasks.replay import replay
 from selva_audio.tasks.run import run_video
-from selva_audio.tasks.textual_inversion import with_textual_inversion
-from selva_audio.tasks.vocoder import load_corpus, train_vocoder, with_vocoder
+from selva_audio.tasks.style import with_textual_inversion, with_vocoder
+from selva_audio.tasks.vocoder import load_corpus, train_vocoder
 from selva_audio.weights.io import write_object
 
 ONE_STEP = GenerateOptions(steps=1)

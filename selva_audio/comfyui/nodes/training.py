@@ -11,7 +11,7 @@ from ..folders import find, fingerprint, output_folder
 from ..host import job
 from ..plans import find_comparison, find_sweep
 from ..present import output, picture_shown, told
-from ..schema import MODEL, MODEL_TIP, widgets
+from ..schema import MODEL, MODEL_TIP, filled, widgets
 from ..wires import image_wire
 
 _FILE_TIP = "Relative: looked for in ComfyUI's models folder, then in output, its own folder and input."
@@ -254,6 +254,6 @@ class SelvaLoraEvaluator(io.ComfyNode):
 
 
 def lora_options(settings: dict[str, Any]) -> LoraOptions:
-    """Settings of the node, with the meaning that saved workflows give to an alpha of 0: twice the rank."""
-    alpha = settings.pop("alpha", 0.0)
-    return LoraOptions.parse(**settings, alpha=alpha or 2.0 * settings["rank"])
+    """Settings of the node, where an alpha of 0 means what it does in saved workflows: twice the rank."""
+    settings = filled("SelvaLoraTrainer", settings)
+    return LoraOptions.parse(**settings | {"alpha": settings["alpha"] or 2.0 * settings["rank"]})
