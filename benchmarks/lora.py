@@ -122,8 +122,8 @@ def main() -> None:
     write_result("lora", result)
 
 
-def draw_lesson(model: SelVAModel, folder: Path, steps: int) -> Lesson:
-    """Draw and prepare all data sets."""
+def draw_lesson(model: SelVAModel, folder: Path, steps: int, *, train: int = _TRAIN) -> Lesson:
+    """Draw and prepare all data sets, with ``train`` clips of each of those that are trained on."""
 
     def clips(name: str, materials: str, count: int, split: Literal["train", "test"]) -> Clips:
         drawn = folder / f"{name}_scenes"
@@ -138,9 +138,9 @@ def draw_lesson(model: SelVAModel, folder: Path, steps: int) -> Lesson:
     return Lesson(
         model,
         folder,
-        train=clips("train", _MATERIAL, _TRAIN, "train"),
-        other=clips("other", _OTHER, _TRAIN, "train"),
-        known=clips("known", _KNOWN, _TRAIN, "train"),
+        train=clips("train", _MATERIAL, train, "train"),
+        other=clips("other", _OTHER, train, "train"),
+        known=clips("known", _KNOWN, train, "train"),
         test=clips("test", _MATERIAL, _TEST, "test"),
         test_known=clips("test_known", _KNOWN, _TEST, "test"),
         steps=steps,

@@ -196,8 +196,10 @@ def _range(hint: Any) -> str:
     if MaxLen in limits:
         return f", up to {limits[MaxLen].max_length} characters"
     low = limits[Ge].ge if Ge in limits else limits[Gt].gt if Gt in limits else None
-    high = limits[Le].le if Le in limits else limits[Lt].lt - 1 if Lt in limits else None
-    return "" if low is None or high is None else f", {_number(low)} to {_number(high)}"
+    if low is None or not {Le, Lt} & limits.keys():
+        return ""
+    high = _number(limits[Le].le) if Le in limits else f"under {_number(limits[Lt].lt)}"
+    return f", {_number(low)} to {high}"
 
 
 def _number(value: float) -> str:
