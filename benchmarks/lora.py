@@ -41,6 +41,7 @@ from selva_audio.training.lora import LoraTraining
 from selva_audio.training.validation import fixed_noise_loss
 from selva_audio.weights.io import write_safetensors
 
+from .lora_bars import bars
 from .results import write_result
 
 _MATERIAL, _OTHER = "glass", "stone"
@@ -157,6 +158,8 @@ def measure(lesson: Lesson, seeds: list[int], arms: list[str]) -> dict[str, Any]
     if not rows:
         rows["base"] = [judge(lesson, "base", "")]
     print("base", before, rows["base"], flush=True)
+    made = json.loads((lesson.folder / "sounds" / "base" / "eval_summary.json").read_text())
+    real = made["reference_set"]["clip_diversity"]
     for seed in seeds:
         for name in arms:
             if any(row["seed"] == seed for row in rows.get(name, [])):
@@ -174,6 +177,8 @@ def measure(lesson: Lesson, seeds: list[int], arms: list[str]) -> dict[str, Any]
         "steps": lesson.steps,
         "base_loss": round(before["test"], 4),
         "base_loss_known": round(before["known"], 4),
+        "real_diversity": real,
+        "bars": bars(rows, real),
         "rows": rows,
     }
 
