@@ -1,8 +1,8 @@
 """``python -m benchmarks.lora_variants``: PiSSA, rsLoRA and Spectral Surgery beside plain LoRA.
 
-The lesson of ``lora`` with half its steps, 12 clips to train on and 8 for validation. Start and scale are tried
-over three learning rates each, one seed, by the loss on test clips. Surgery is tried on three seeds and two
-targets, as the trainer does it, and judged on the test clips, which it has not seen.
+The lesson of ``lora`` with half its steps, 12 clips to train on and 8 for validation. Start and scale are
+tried over three learning rates each, one seed, by the loss on test clips. Surgery is tried on three seeds and
+two targets, as the trainer does it, and judged on the test clips, which it has not seen.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ _SWEPT: dict[str, dict[str, Any]] = {
 }
 _TARGETS = ("qkv", "qkv conv")
 _SEEDS = (0, 1, 2)
+_PARTS = ("sweep", "surgery")
 
 
 def main() -> None:
@@ -61,34 +63,20 @@ def measure(lesson: Lesson) -> dict[str, Any]:
             rows[name] = run()
             write_text(kept, json.dumps(rows))
             print(name, rows[name], flush=True)
-    sides = {
-        side: {name: row for name, row in rows.items() if row["part"] == side}
-        for side in ("sweep", "surgery")
-    }
-    return {
-        "steps": lesson.steps,
-        "train_clips": _TRAIN,
-        "val_clips": _VAL,
-        "test_clips": len(lesson.test),
-    } | sides
+    head = {"steps": lesson.steps, "train_clips": _TRAIN, "val_clips": _VAL, "test_clips": len(lesson.test)}
+    return head | {part: {name: row for name, row in rows.items() if row["part"] == part} for part in _PARTS}
 
 
 def _rows(lesson: Lesson) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     clips = _split(lesson.train)
     usual = lesson.options(0).lr_for(lesson.model.config.generator.hidden_dim)
     for kind, changed in _SWEPT.items():
-        for factor in _FACTORS:
-            settings = {**changed, "lr": usual * factor, "surgery": False}
-            yield (
-                f"{kind}, lr {usual * factor:.2g}",
-                lambda settings=settings: _swept(lesson, clips, settings),
-            )
+        for rate in (factor * usual for factor in _FACTORS):
+            settings = {**changed, "lr": rate, "surgery": False}
+            yield f"{kind}, lr {rate:.2g}", partial(_swept, lesson, clips, settings)
     for target in _TARGETS:
         for seed in _SEEDS:
-            yield (
-                f"{target}, seed {seed}",
-                lambda target=target, seed=seed: _operated(lesson, clips, target, seed),
-            )
+            yield f"{target}, seed {seed}", partial(_operated, lesson, clips, target, seed)
 
 
 def _split(clips: Clips) -> Clips:

@@ -130,6 +130,32 @@ The lesson above with {result["steps"]} steps and one seed; {result["test_clips"
 """
 
 
+def _lora_variants(result: dict[str, Any]) -> str:
+    keys = ("name", "val_loss", "loss", "loss_known")
+    swept = [_line({"name": name} | row, keys) for name, row in result["sweep"].items()]
+    operated = []
+    for name, row in result["surgery"].items():
+        tried = ", ".join(f"{policy} {change:+.4f}" for policy, change in row["validation"].items())
+        change = f"{100 * row['test_change']:+.2f} ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
+        operated.append(f"| {name} | {tried} | {row['status']} | {row['test_loss']} | {change} |")
+    return f"""## PiSSA, rsLoRA and Spectral Surgery
+
+The lesson of LoRA with {result["steps"]} steps, {result["train_clips"]} clips to train on and
+{result["val_clips"]} for validation. {_where(result)}
+
+| start and scale | validation loss | loss on {result["test_clips"]} test clips | loss on known |
+|---|---|---|---|
+{_lines(swept)}
+
+Surgery as the trainer does it: change of the validation loss by each edit and by random ones, what became of
+the best edit, and the change of the loss on test clips by what was adopted, in percent (90 % interval by clip).
+
+| target, seed | on validation | outcome | test loss | change on test, % |
+|---|---|---|---|---|
+{_lines(operated)}
+"""
+
+
 def _steering(result: dict[str, Any]) -> str:
     keys = ("seed", "strength", "base", "steered", "change", "change_reversed", "change_random")
     return f"""## Steering
@@ -215,6 +241,7 @@ SECTIONS: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "demo_settings": _settings,
     "lora": _lora,
     "lora_settings": _lora_settings,
+    "lora_variants": _lora_variants,
     "style_inversion": _inversion,
     "style_steering": _steering,
     "style_vocoder": _vocoder,
