@@ -148,7 +148,7 @@ The lesson of LoRA with {result["steps"]} steps, {result["train_clips"]} clips t
 {_lines(swept)}
 
 Surgery as the trainer does it: change of the validation loss by each edit and by random ones, what became of
-the best edit, and the change of the loss on test clips by what was adopted, in percent (90 % interval by clip).
+the best edit, and the change of the loss on test clips by what was adopted (90 % interval by clip).
 
 | target, seed | on validation | outcome | test loss | change on test, % |
 |---|---|---|---|---|

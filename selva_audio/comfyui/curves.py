@@ -7,25 +7,24 @@ from typing import Any
 
 from ..progress import Progress, ProgressFn
 
-_STAGE = "training"
-
-
 class LossCurves:
     """Passes the reports of trainings on, with a picture of all losses so far.
 
     Args:
         on_progress: what shows them.
+        stage: which reports are of a step, with its loss.
     """
 
-    def __init__(self, on_progress: ProgressFn) -> None:
+    def __init__(self, on_progress: ProgressFn, stage: str = "training") -> None:
         self._on_progress = on_progress
+        self._stage = stage
         self._losses: dict[str, list[float]] = {}
         self._began: tuple[float, float] | None = None
 
     def __call__(self, progress: Progress) -> None:
         """Note the loss of a step; a sweep puts the name of the experiment before the stage."""
         name, _, stage = progress.stage.rpartition(": ")
-        if stage == _STAGE and "loss" in progress.metrics:
+        if stage == self._stage and "loss" in progress.metrics:
             losses = self._losses.setdefault(name or "loss", [])
             losses.append(progress.metrics["loss"])
             text = f"{progress.stage}: step {len(losses)}, loss {losses[-1]:.4g}{self._pace(progress)}"

@@ -6,13 +6,14 @@ folders; absolute ones are taken as typed.
 
 import os
 import secrets
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import folder_paths
 
 from ..errors import InputError, MissingFileError, shown
-from ..files import inside, safe_name
+from ..files import atomic_path, inside, safe_name
 
 Place = Literal["output", "models", "base", "input", "here"]
 
@@ -50,6 +51,54 @@ def output_folder(typed: str, widget: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{widget} is {typed}, which is not a folder. Give the path of a folder.")
     return folder
+
+
+def result_file(typed: str, widget: str, *suffixes: str) -> Path:
+    """File for a result: as typed if absolute, else below the output folder.
+
+    Args:
+        typed: path of the file; without an ending it gets the first of ``suffixes``.
+        widget: its name, for messages.
+        suffixes: endings that can be written.
+
+    Raises:
+        InputError: a path that cannot be one, climbs out, is a folder, or ends otherwise.
+    """
+    check_path(typed, widget)
+    root = Path(folder_paths.get_output_directory())
+    path = Path(typed) if os.path.isabs(typed) else inside(root, _below(typed, widget))
+    if path.name and not path.suffix:
+        path = path.with_name(path.name + suffixes[0])
+    if path.suffix not in suffixes:
+        raise InputError(f"{widget} is {shown(typed)}. End the name in {' or '.join(suffixes)}.")
+    if path.is_dir():
+        raise InputError(f"{widget} is {typed}, which is a folder. Give the path of a file.")
+    return path
+
+
+def folder_beside(path: Path, widget: str) -> Path:
+    """Folder for all that belongs to a result file: its path without ending.
+
+    Raises:
+        InputError: it is a file.
+    """
+    folder = path.with_suffix("")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(
+            f"{widget} needs a folder {folder} beside it, and that is a file. Give another name."
+        )
+    return folder
+
+
+def keep_result(made: Path, path: Path) -> Path:
+    """Copy a finished file to its place, or to ``path`` with ``_001``, ... where one of that name is."""
+    number, found = 0, path
+    while found.exists():
+        number += 1
+        found = path.with_stem(f"{path.stem}_{number:03d}")
+    with atomic_path(found) as temporary:
+        shutil.copyfile(made, temporary)
+    return found
 
 
 def find(typed: str, widget: str, first: Place = "output") -> Path:
@@ -90,6 +139,11 @@ def reading_folders(first: Place = "output") -> list[Path]:
     }
     begin = Path.cwd() if first == "here" else Path(folders[first])
     return list(dict.fromkeys((begin, *map(Path, folders.values()))))
+
+
+def with_inner(folder: Path) -> list[Path]:
+    """A folder and all folders in it, for ``fingerprint``."""
+    return [folder, *sorted(each for each in folder.rglob("*") if each.is_dir())]
 
 
 def fingerprint(*paths: Path) -> str:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, SelVAError, os_error_sentence, shown
-from .plans import find_sweep
+from .plans import SCHEDULERS, find_sweep
 
 SKIP_ROUTE = "/selva/skip"
 
 
 def register_routes() -> None:
-    """``POST /selva/skip`` with ``{"experiments_file": ...}``: leaves the experiment that runs."""
+    """``POST /selva/skip`` with ``{"experiments_file": ..., "kind": ...}``: leaves the experiment that runs."""
     from aiohttp import web
     from server import PromptServer
 
@@ -33,6 +33,9 @@ def _skip(wish: Any) -> Path:
     from ..tasks.sweep import skip_experiment
 
     typed = wish.get("experiments_file") if isinstance(wish, dict) else None
-    if not isinstance(typed, str):
-        raise InputError(f"The request is {shown(wish)}. Send the experiments_file of the series as JSON.")
-    return skip_experiment(find_sweep(typed).root)
+    kind = wish.get("kind", "lora") if isinstance(wish, dict) else None
+    if not isinstance(typed, str) or kind not in SCHEDULERS:
+        raise InputError(
+            f"The request is {shown(wish)}. Send the experiments_file of the series as JSON, and its kind."
+        )
+    return skip_experiment(find_sweep(typed, kind).root)

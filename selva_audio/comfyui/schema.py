@@ -97,6 +97,69 @@ _TRAINING: _Overrides = {
     "patience": {"max": 100},
     "sample_steps": {"max": 200},
 }
+# As the public pack's nodes have them, likewise.
+_LEARNING: _Overrides = {
+    "seed": _TRAINING["seed"],
+    "val_fraction": _TRAINING["val_fraction"],
+    "patience": _TRAINING["patience"],
+}
+_INVERSION: _Overrides = {
+    **_LEARNING,
+    "steps": {"default": 3000, "min": 100, "max": 50_000},
+    "lr": {
+        "default": 2e-4,
+        "min": 1e-5,
+        "max": 0.1,
+        "step": 1e-5,
+        "tooltip": "Highest learning rate. 2e-4 is that of older workflows; 2e-2 in space feature and 5e-3 in "
+        "space token learn far more in fewer steps.",
+    },
+    "batch_size": {"max": 64},
+    "save_every": {"default": 1000, "min": 100, "max": 10_000},
+    "warmup_steps": {"default": 100, "max": 1000},
+    "space": {
+        "default": "feature",
+        "tooltip": "Learn rows of what CLIP gives (feature), as older workflows do, or words that CLIP reads "
+        "(token).",
+    },
+    "lr_schedule": {"default": "constant"},
+    "timestep_mode": {"default": "uniform"},
+    "sample_steps": {"max": 200},
+}
+_VOCODER: _Overrides = {
+    **_LEARNING,
+    "train_mode": {"options": ["snake_alpha_only", "all_params", "snake_alpha_beta"]},
+    "steps": {"min": 100, "max": 50_000},
+    "lr": {
+        "default": 1e-4,
+        "min": 1e-6,
+        "max": 1e-2,
+        "step": 1e-5,
+        "tooltip": "Highest learning rate. 1e-4 is for the activations, 1e-5 for all_params.",
+    },
+    "batch_size": {"max": 32},
+    "segment_seconds": {"default": 2.0, "step": 0.25},
+    "lambda_l2sp": {"max": 0.1, "step": 1e-4},
+    "use_gafilter": {"default": True},
+    "gafilter_kernel_size": {"step": 2},
+    "lambda_phase": {"default": 1.0, "max": 5.0, "step": 0.1},
+    "lambda_stft": {"max": 10.0, "step": 0.1},
+    "save_every": {"min": 50, "max": 10_000},
+    "warmup_steps": {"max": 5000},
+}
+_NOISE_SEARCH: _Overrides = {
+    **_SAMPLING,
+    "prompt": {"multiline": True, "tooltip": "Says which sound is made; empty takes the extractor's."},
+    "n_opt_steps": {"min": 5, "max": 500},
+    "opt_lr": {"default": 0.02, "min": 0.001, "step": 0.001},
+    "n_ode_steps": {"min": 5},
+    "style_weight": {"default": 0.1, "max": 10.0, "step": 0.05},
+    "gram_weight": {"default": 0.0, "max": 1.0, "step": 0.01},
+    "anchor_weight": {"default": 1.0, "max": 10.0, "step": 0.1},
+    "shell_weight": {"max": 10.0, "step": 0.1},
+    "check_every": {"max": 100},
+    "patience": {"max": 100},
+}
 _SMOOTHING: _Overrides = {
     "cutoff_hz": {"step": 500.0},
     "blend": {"step": 0.05},
@@ -140,6 +203,10 @@ OVERRIDES: dict[str, _Overrides] = {
         },
     },
     "SelvaLoraTrainer": _TRAINING,
+    "SelvaTextualInversionTrainer": _INVERSION,
+    "SelvaActivationSteeringExtractor": {"seed": _TRAINING["seed"]},
+    "SelvaBigvganTrainer": _VOCODER,
+    "SelvaDittoOptimizer": _NOISE_SEARCH,
     "SelvaHfSmoother": _SMOOTHING,
     "SelvaSpectralMatcher": _MATCHING,
     "SelvaHarmonicExciter": {

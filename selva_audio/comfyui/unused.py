@@ -1,10 +1,7 @@
 """Inputs that change nothing in a run: said, never passed over in silence."""
 
-import math
-from typing import Any
-
-from ..errors import InputError
-from ..options import FeatureOptions, GenerateOptions, OutputOptions
+from ..options import FeatureOptions, GenerateOptions, Options, OutputOptions
+from .schema import filled
 
 
 def ignored_by(features: FeatureOptions, options: GenerateOptions, *, has_mask: bool = False) -> list[str]:
@@ -14,16 +11,9 @@ def ignored_by(features: FeatureOptions, options: GenerateOptions, *, has_mask: 
     return ignored_settings(features, options, OutputOptions(), has_mask=has_mask, writes_video=False)
 
 
-def not_applied(socket: str, value: Any, widget: str, strength: float, default: float) -> list[str]:
-    """A sentence about the strength of something that is not connected.
-
-    Raises:
-        InputError: something is connected that this version cannot apply, or a strength that is no number.
-    """
-    if not math.isfinite(strength):
-        raise InputError(f"{widget} is {strength}, which is no finite number. The usual one is {default:g}.")
-    if value is not None:
-        raise InputError(f"This version cannot apply {socket}. Disconnect that input of SelVA Sampler.")
-    if strength == default:
-        return []
-    return [f"Without effect, because nothing is connected to {socket}: {widget}."]
+def without_effect(reason: str, options: Options, node: str, *names: str) -> list[str]:
+    """A sentence about those of the named settings that were changed from the node's defaults in vain."""
+    usual = filled(node, {})
+    fields = type(options).model_fields
+    changed = [name for name in names if getattr(options, name) != usual.get(name, fields[name].default)]
+    return [f"Without effect, because {reason}: {', '.join(changed)}."] if changed else []

@@ -39,12 +39,14 @@ class DittoResult:
         found: that noise, losses before and after, and all iterations.
         references: names of the sounds that the style was taken from.
         evaluations: calls of the generator; a backward pass counts as two.
+        notes: sentences that the user should see.
     """
 
     audio: Audio
     found: OptimisedNoise
     references: tuple[str, ...]
     evaluations: int
+    notes: tuple[str, ...] = ()
 
 
 def ditto(
@@ -81,7 +83,8 @@ def ditto(
     )
     on_rest = ignore_progress if found.status == "cancelled" else subtask(on_progress, 0.85, 1)
     audio = generate(model, features, sampling, noise=found.noise, on_progress=on_rest)
-    return DittoResult(audio, found, tuple(each.name for each in references.sounds), evaluations)
+    notes = (*references.notes, *_unused(options), *audio.notes)
+    return DittoResult(audio, found, tuple(each.name for each in references.sounds), evaluations, notes)
 
 
 def run_ditto(
@@ -127,7 +130,7 @@ def run_ditto(
     digests = {each.name: file_digest(each.path) for each in references.sounds if each.path is not None}
     told = {"options": options.model_dump(mode="json"), "references": digests, **_summary(found, evaluations)}
     if figure is not None:
-        save_figure(_figure(found), figure)
+        save_figure(ditto_figure(found), figure)
     result = run_video(
         model,
         source,
@@ -173,6 +176,17 @@ def find_noise(
         return found, sampler.evaluations
 
 
+def ditto_figure(found: OptimisedNoise) -> Any:
+    """Style loss of each iteration, and that of the real sampler where it was looked at."""
+    losses = [each.loss for each in found.history if each.loss is not None]
+    looks: list[Mapping[str, float]] = [
+        {"step": each.step, "val_loss": each.true_loss}
+        for each in found.history
+        if each.true_loss is not None
+    ]
+    return loss_figure(losses, looks, title="style loss")
+
+
 def _unused(options: DittoOptions) -> list[str]:
     """A sentence for each setting that the kind of gradient passes over."""
     fields = DittoOptions.model_fields
@@ -195,13 +209,3 @@ def _summary(found: OptimisedNoise, evaluations: int) -> dict[str, Any]:
         "evaluations": evaluations,
         "history": [asdict(each) for each in found.history],
     }
-
-
-def _figure(found: OptimisedNoise) -> Any:
-    losses = [each.loss for each in found.history if each.loss is not None]
-    looks: list[Mapping[str, float]] = [
-        {"step": each.step, "val_loss": each.true_loss}
-        for each in found.history
-        if each.true_loss is not None
-    ]
-    return loss_figure(losses, looks, title="style loss")

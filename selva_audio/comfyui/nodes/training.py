@@ -1,4 +1,4 @@
-"""Training: one LoRA adapter, a series of them, a way to leave the one that runs, and a comparison."""
+"""Training a LoRA adapter, and comparing adapters."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from ...options.training import LoraOptions
 from ..curves import LossCurves
 from ..folders import find, fingerprint, output_folder
 from ..host import job
-from ..plans import find_comparison, find_sweep
+from ..plans import find_comparison
 from ..present import output, picture_shown, told
 from ..schema import MODEL, MODEL_TIP, filled, widgets
 from ..wires import image_wire
@@ -103,102 +103,6 @@ class SelvaLoraTrainer(io.ComfyNode):
             text = told(run, describe_training(result), *result.notes, *result.report)
         files = str(result.adapter_path), picture, str(result.summary_path)
         return output(adapted, *files, text, text=text, players=[picture_shown(cls, picture)])
-
-
-class SelvaLoraScheduler(io.ComfyNode):
-    """A series of trainings from a file."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
-        return io.Schema(
-            node_id="SelvaLoraScheduler",
-            display_name="SelVA LoRA Scheduler",
-            category="SelVA/train",
-            description="Runs a series of LoRA trainings from a JSON file; what is done is not done again.",
-            is_output_node=True,
-            inputs=[
-                MODEL.Input("model", tooltip=MODEL_TIP),
-                io.String.Input(
-                    "experiments_file",
-                    default="experiments.json",
-                    tooltip=f"JSON file of the series. {_FILE_TIP}",
-                ),
-                io.Boolean.Input(
-                    "again",
-                    default=False,
-                    optional=True,
-                    tooltip="Take up experiments that were skipped in an earlier run.",
-                ),
-            ],
-            outputs=[
-                io.String.Output(display_name="summary_path", tooltip="JSON file that tells of every run."),
-                io.Image.Output(display_name="comparison_curves", tooltip="Losses of all experiments."),
-                io.String.Output(display_name="report", tooltip="What became of each experiment."),
-            ],
-            hidden=[io.Hidden.unique_id],
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, **inputs: Any) -> float:
-        """Always another one: what was cancelled, skipped or has failed can go on."""
-        return float("nan")
-
-    @classmethod
-    def execute(cls, model: Any, experiments_file: str, again: bool = False) -> io.NodeOutput:
-        """Train what is not done yet."""
-        with job(cls) as run:
-            from ...tasks.pictures import curves_picture
-            from ...tasks.sweep import run_sweep
-
-            plan = find_sweep(experiments_file)
-            result = run_sweep(model, plan, again=again, on_progress=LossCurves(run.progress))
-            picture = image_wire(curves_picture(result.summary))
-            rows = [f"{each['id']}: {each['status']}" for each in result.summary["experiments"]]
-            text = told(run, *rows, *result.notes)
-        return output(
-            str(result.summary_path), picture, text, text=text, players=[picture_shown(cls, picture)]
-        )
-
-
-class SelvaSkipExperiment(io.ComfyNode):
-    """Leaves the experiment that runs."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
-        return io.Schema(
-            node_id="SelvaSkipExperiment",
-            display_name="SelVA Skip Experiment",
-            category="SelVA/train",
-            description="Asks a series of trainings that runs elsewhere to leave the present one. A series "
-            "of this ComfyUI holds the queue; the button on its node does the same.",
-            is_output_node=True,
-            inputs=[
-                io.String.Input(
-                    "output_root",
-                    default="",
-                    tooltip="Folder of the series. Relative: looked for below the output folder.",
-                )
-            ],
-            outputs=[io.String.Output(display_name="flag_path", tooltip="The request that was written.")],
-            hidden=[io.Hidden.unique_id],
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, **inputs: Any) -> float:
-        """Always another one: each run is a request."""
-        return float("nan")
-
-    @classmethod
-    def execute(cls, output_root: str) -> io.NodeOutput:
-        """Write the request."""
-        with job(cls) as run:
-            from ...tasks.sweep import skip_experiment
-
-            path = skip_experiment(find(output_root, "output_root", "output"))
-            text = told(run, f"Asked: {path}")
-        return output(str(path), text=text)
 
 
 class SelvaLoraEvaluator(io.ComfyNode):
