@@ -254,10 +254,20 @@ def full_arm(lesson: Lesson, seed: int) -> dict[str, Any]:
 
 
 def shuffled(lesson: Lesson) -> Clips:
-    """Clips of all materials, the sound of each with the picture and the prompt of another."""
+    """Clips of all materials, the sound of each with the picture and the prompt of any other."""
     both = _joined(lesson.train, lesson.known)
-    order = np.random.default_rng(0).permutation(len(both))
-    return replace(both, mean=both.mean[order], std=both.std[order], valid=both.valid[order])
+    return _sounding(both, np.random.default_rng(0).permutation(len(both)))
+
+
+def exchanged(lesson: Lesson) -> Clips:
+    """Clips of all materials, those of the new one with known sounds, and those of known ones with the new."""
+    both = _joined(lesson.train, lesson.known)
+    return _sounding(both, np.roll(np.arange(len(both)), len(lesson.train)))
+
+
+def _sounding(clips: Clips, order: np.ndarray) -> Clips:
+    """The clips with each other's sounds."""
+    return replace(clips, mean=clips.mean[order], std=clips.std[order], valid=clips.valid[order])
 
 
 def _joined(first: Clips, second: Clips) -> Clips:
@@ -280,6 +290,7 @@ ARMS: Mapping[str, Callable[[Lesson, int], dict[str, Any]]] = {
     "pissa": adapter_arm(init_mode="pissa"),
     "rslora": adapter_arm(use_rslora=True),
     "shuffled": adapter_arm(shuffled),
+    "exchanged": adapter_arm(exchanged),
     "wrong_class": adapter_arm(lambda lesson: lesson.other),
 }
 

@@ -32,9 +32,10 @@ def rows(**arms):
 def test_all_hold_for_good_arms_and_failing_controls():
     kept = GOOD | {"forgetting": 1.0}
     found = bars(
-        rows(full=[GOOD], lora=[GOOD], preserve=[kept], shuffled=[BAD], wrong_class=[BAD]), real_diversity=0.5
+        rows(full=[GOOD], lora=[GOOD], preserve=[kept], shuffled=[BAD], exchanged=[BAD], wrong_class=[BAD]),
+        real_diversity=0.5,
     )
-    assert len(found) == 13
+    assert len(found) == 15
     assert all(found.values())
 
 
@@ -64,5 +65,5 @@ def test_one_seed_that_misses_is_enough_to_fail(changed, failing):
 
 def test_controls_that_learn_fail_their_bars_and_arms_not_run_have_none():
     found = bars(rows(lora=[GOOD], shuffled=[GOOD]), real_diversity=0.5)
-    assert not found["shuffled conditions fail"]
+    assert not found["shuffled sounds fail"]
     assert not any("preserve" in bar or "full" in bar or "wrong" in bar for bar in found)
