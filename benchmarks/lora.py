@@ -260,7 +260,7 @@ def shuffled(lesson: Lesson) -> Clips:
 
 
 def exchanged(lesson: Lesson) -> Clips:
-    """Clips of all materials, those of the new one with known sounds, and those of known ones with the new."""
+    """Clips of all materials, the new one with known sounds, the known ones with the new sound."""
     both = _joined(lesson.train, lesson.known)
     return _sounding(both, np.roll(np.arange(len(both)), len(lesson.train)))
 
