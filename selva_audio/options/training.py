@@ -69,6 +69,8 @@ class FitOptions(Options):
 class LoraOptions(FitOptions, AdapterOptions):
     """A LoRA adapter of the generator: what is adapted, the objective, and how clips are used."""
 
+    # 1000 bring the loss to its floor; the spectra of what is made go on falling: see benchmarks/lora.py.
+    steps: int = Field(default=1500, ge=1, le=1_000_000, description="Updates in all.")
     lr: float = Field(
         default=0.0,
         ge=0,
