@@ -25,18 +25,26 @@ def evaluate(
     timeout: float = 60,
     picture: Path | None = None,
     size: tuple[int, int] = (1520, 1180),
+    part: tuple[int, int] = (0, 0),
 ) -> Any:
     """Value of the JavaScript ``expression`` (a promise is awaited) on the loaded page at ``url``.
 
-    ``picture`` is written as JPEG when the value is there; the page is ``size`` (width, height) large.
+    ``picture`` is written as JPEG when the value is there; the page is ``size`` (width, height) large, and
+    the picture is of what lies right of and below ``part``.
     """
     return asyncio.run(
-        asyncio.wait_for(_evaluate(chromium, url, expression, profile, picture, size), timeout)
+        asyncio.wait_for(_evaluate(chromium, url, expression, profile, picture, size, part), timeout)
     )
 
 
 async def _evaluate(
-    chromium: str, url: str, expression: str, profile: Path, picture: Path | None, size: tuple[int, int]
+    chromium: str,
+    url: str,
+    expression: str,
+    profile: Path,
+    picture: Path | None,
+    size: tuple[int, int],
+    part: tuple[int, int],
 ) -> Any:
     browser = subprocess.Popen(
         [chromium, *_FLAGS.split(), f"--user-data-dir={profile}", "about:blank"],
@@ -59,7 +67,9 @@ async def _evaluate(
                 answer = await _message(socket, lambda message: message.get("id") == 3)
                 assert "exceptionDetails" not in answer["result"], answer["result"]["exceptionDetails"]
                 if picture is not None:
-                    wish = {"format": "jpeg", "quality": 72}
+                    clip = {"x": part[0], "y": part[1], "scale": 1}
+                    clip |= {"width": size[0] - part[0], "height": size[1] - part[1]}
+                    wish = {"format": "jpeg", "quality": 60, "clip": clip}
                     await socket.send_json({"id": 4, "method": "Page.captureScreenshot", "params": wish})
                     shot = await _message(socket, lambda message: message.get("id") == 4)
                     picture.write_bytes(base64.b64decode(shot["result"]["data"]))

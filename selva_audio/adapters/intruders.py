@@ -7,13 +7,15 @@ Letters: R rank of a change, k leading directions that are looked at.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from ..models.generator import Generator
+from ..progress import Progress, ProgressFn, ignore_progress
 from .algebra import spectrum
 from .inject import check_fits
 from .layers import stable_seed
@@ -25,6 +27,9 @@ THRESHOLDS = (0.3, 0.5, 0.6, 0.8)
 NUM_DIRECTIONS = 10
 # Base directions whose strength is this close to one's own can mix into it.
 _CLUSTER = 0.1
+# Of a survey: a minute and a half on one core. That is every layer of the demo model, and qkv of the small
+# and medium ones.
+MOST_WORK = 5e10
 _QKV = ".attn.qkv"
 _PARTS = ("q", "k", "v")
 
@@ -80,6 +85,29 @@ class Intruders:
 
 
 @dataclass(frozen=True, slots=True)
+class Survey:
+    """Intruder dimensions of a whole adapter: those of its layers, added up.
+
+    Attributes:
+        layers: how many were looked at.
+        of: how many it has.
+        directions: how many leading directions that makes.
+        counts: threshold -> left intruders.
+        clustered_counts: threshold -> those that are no mixture of directions of equal strength.
+        control: threshold -> left intruders of random changes of the same ranks and norms.
+        ratio: threshold -> the first over the last; None where that is 0.
+    """
+
+    layers: int
+    of: int
+    directions: int
+    counts: dict[float, int]
+    clustered_counts: dict[float, int]
+    control: dict[float, int]
+    ratio: dict[float, float | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Reduction:
     """What a mitigation did to one layer: intruders found, and the share of the change that was cut off."""
 
@@ -121,6 +149,42 @@ def find_intruders(
         for row, name in enumerate(_PARTS)
     }
     return replace(found, parts=parts)
+
+
+def survey_intruders(
+    generator: Generator,
+    adapter: Adapter,
+    *,
+    most_work: float = MOST_WORK,
+    on_progress: ProgressFn = ignore_progress,
+) -> Survey:
+    """Intruder dimensions of an adapter in one count, with its control.
+
+    Args:
+        generator: the base.
+        adapter: any.
+        most_work: largest sum of rows x columns x the smaller of both; layers beyond it are left out, evenly.
+        on_progress: called for every layer; cancels by raising.
+
+    Raises:
+        CheckpointError: the adapter does not fit the generator.
+    """
+    check_fits(generator, adapter)
+    layers = adaptable_layers(generator)
+    deltas = resolved(adapter, generator).deltas
+    weights = {path: cast(Tensor, layers[path].weight) for path in deltas}
+    chosen = _affordable({path: weight.flatten(1).shape for path, weight in weights.items()}, most_work)
+    found = []
+    for place, path in enumerate(chosen):
+        on_progress(Progress("intruders", place, len(chosen)))
+        found.append(find_intruders(weights[path], deltas[path]))
+    counts, clustered, control = (
+        {limit: sum(getattr(each, name)[limit] for each in found) for limit in THRESHOLDS}
+        for name in ("counts", "clustered_counts", "control")
+    )
+    ratio = {limit: counts[limit] / control[limit] if control[limit] else None for limit in THRESHOLDS}
+    directions = sum(len(each.matches) for each in found)
+    return Survey(len(found), len(deltas), directions, counts, clustered, control, ratio)
 
 
 def random_change(change: Tensor, rank: int, seed: int) -> Tensor:
@@ -178,6 +242,17 @@ def reduce_intruders(
     dropped = ("rank", "alpha", "rank_pattern", "alpha_pattern", "scaling", "use_rslora", "use_dora")
     meta = {key: value for key, value in adapter.meta.items() if key not in dropped}
     return replace(adapter, deltas=deltas, meta=meta, residuals={}, biases={}), done
+
+
+def _affordable(shapes: Mapping[str, Sequence[int]], most_work: float) -> list[str]:
+    """Layers spread evenly over all of them, as many as the work allows; one at least."""
+    work = [rows * columns * min(rows, columns) for rows, columns in shapes.values()]
+    paths = list(shapes)
+    for count in range(len(paths), 1, -1):
+        places = [round(number * (len(paths) - 1) / (count - 1)) for number in range(count)]
+        if sum(work[place] for place in places) <= most_work:
+            return [paths[place] for place in places]
+    return paths[:1]
 
 
 def _find(

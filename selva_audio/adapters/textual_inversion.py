@@ -3,8 +3,7 @@
 | space | what a token is | where it stands |
 | --- | --- | --- |
 | token | a row of CLIP's table of token embeddings | before the prompt, or where a template puts it |
-| feature | a row of CLIP's output | in place of the last rows (suffix), or of those after the start (prefix)
-|
+| feature | a row of CLIP's output | in place of the last rows (suffix), or after the start (prefix) |
 
 In the token space every later position changes too, by causal attention. In the feature space K of 77 rows
 do, and the mean that reaches most of the generator moves by K / 77 of their distance at most: timbre in

@@ -74,6 +74,12 @@ def merge(
         Literal["weights", "adapter"],
         Parameter(help="Write a whole generator, or one adapter that does what several do."),
     ] = "weights",
+    rank: Annotated[
+        int | None,
+        Parameter(
+            help="Largest rank of a layer, with --into adapter; default: the sum, which loses nothing."
+        ),
+    ] = None,
     variant: Variant = None,
     models_dir: ModelsDir = None,
     json: Json = False,
@@ -87,6 +93,7 @@ def merge(
             output,
             strength=adapter_strength,
             into=into,
+            rank=rank,
             variant=variant,
             models_dir=models_dir,
             on_progress=on_progress,
@@ -94,7 +101,8 @@ def merge(
     if into == "weights":
         say(f"{len(result['changed'])} weights of {result['variant']} changed.")
     else:
-        say(f"{result['layers']} layers, rank {result['rank']}.")
+        kept = f"; each layer keeps {result['least_energy']:.4f} of its energy or more" if rank else ""
+        say(f"{result['layers']} layers, rank {result['rank']}{kept}.")
     return _finish(result, json)
 
 
@@ -104,6 +112,10 @@ def convert(
     /,
     *,
     output: Output,
+    intruder_strength: Annotated[
+        float | None,
+        Parameter(help="Share of their strength that intruder dimensions keep; 0 takes them out."),
+    ] = None,
     variant: Variant = None,
     models_dir: ModelsDir = None,
     json: Json = False,
@@ -113,10 +125,20 @@ def convert(
 
     with progress_bar("Converting") as on_progress:
         result = convert_adapter(
-            file, output, variant=variant, models_dir=models_dir, on_progress=on_progress
+            file,
+            output,
+            intruder_strength=intruder_strength,
+            variant=variant,
+            models_dir=models_dir,
+            on_progress=on_progress,
         )
     for note in result["notes"]:
         say(f"NOTE: {note}")
+    for row in result["reduced"]:
+        say(
+            f"{row['path']}: {row['intruders']} intruders; {row['relative_error']:.3g} of the change is lost "
+            "at this rank."
+        )
     say(f"{result['layers']} layers, rank {result['rank']}.")
     return _finish(result, json)
 

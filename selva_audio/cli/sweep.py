@@ -108,11 +108,13 @@ def status(root: Root, /, *, json: Json = False) -> int:
 
 
 @sweep.command
-def schema() -> int:
+def schema(
+    *, kind: Annotated[Literal["lora", "ti", "vocoder"], Parameter(help="What the files train.")] = "lora"
+) -> int:
     """Print the JSON Schema of sweep files."""
     from ..options.sweep import plan_schema
 
-    print_json(plan_schema())
+    print_json(plan_schema(kind))
     return 0
 
 

@@ -1,4 +1,7 @@
-"""``selva train``: adapters, learned tokens and vocoders out of clips."""
+"""``selva train``: adapters, learned tokens and vocoders out of clips.
+
+What the user should see of a training is logged by it as it comes up, and so not said again at its end.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,8 +46,6 @@ def lora(
         result = train_lora(bundle, data_dir, output_dir, settings, resume=resume, on_progress=on_progress)
     for line in result.report:
         say(line)
-    for note in result.notes:
-        say(f"NOTE: {note}")
     summary = result.summary
     if json:
         print_json(summary)
@@ -53,6 +54,11 @@ def lora(
         if summary["validation"]:
             found = summary["validation"]
             show(f"validation loss {found['before']:.4f} -> {found['after']:.4f}")
+        if found := summary["intruders"]:
+            show(
+                f"intruders (cosine under 0.5): {found['counts']['0.5']} of {found['directions']} directions"
+                f"; random changes of the same size: {found['control']['0.5']}"
+            )
     say(f"Wrote {result.adapter_path}")
     return 0
 
@@ -109,8 +115,6 @@ def vocoder(
 def _tell(result: "Trained", json: bool) -> int:
     for line in result.report:
         say(line)
-    for note in result.notes:
-        say(f"NOTE: {note}")
     if json:
         print_json(result.summary)
     else:

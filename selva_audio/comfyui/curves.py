@@ -7,6 +7,7 @@ from typing import Any
 
 from ..progress import Progress, ProgressFn
 
+
 class LossCurves:
     """Passes the reports of trainings on, with a picture of all losses so far.
 

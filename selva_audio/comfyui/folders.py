@@ -91,13 +91,19 @@ def folder_beside(path: Path, widget: str) -> Path:
 
 
 def keep_result(made: Path, path: Path) -> Path:
-    """Copy a finished file to its place, or to ``path`` with ``_001``, ... where one of that name is."""
+    """Copy a finished file to ``free_file(path)``, and return that."""
+    found = free_file(path)
+    with atomic_path(found) as temporary:
+        shutil.copyfile(made, temporary)
+    return found
+
+
+def free_file(path: Path) -> Path:
+    """``path``, or with ``_001``, ``_002``, ... before its ending where there is one of that name."""
     number, found = 0, path
     while found.exists():
         number += 1
         found = path.with_stem(f"{path.stem}_{number:03d}")
-    with atomic_path(found) as temporary:
-        shutil.copyfile(made, temporary)
     return found
 
 
@@ -139,6 +145,11 @@ def reading_folders(first: Place = "output") -> list[Path]:
     }
     begin = Path.cwd() if first == "here" else Path(folders[first])
     return list(dict.fromkeys((begin, *map(Path, folders.values()))))
+
+
+def looked_at(typed: str | None, widget: str, first: Place = "output") -> list[Path]:
+    """What a fingerprint is of: as ``find``; nothing where a widget is empty, or linked to another node."""
+    return [find(typed, widget, first)] if typed and typed.strip() else []
 
 
 def with_inner(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,6 +128,8 @@ class Job:
         node_id: of the node on the page.
     """
 
+    done = False
+
     def __init__(self, node_id: str | None) -> None:
         self._node_id = node_id
         self._bar = ProgressBar(_BAR_STEPS)
@@ -138,13 +141,22 @@ class Job:
         """Move the bar, show the preview; raises ComfyUI's own exception when the user has pressed Cancel."""
         management.throw_exception_if_processing_interrupted()
         now = time.monotonic()
-        if progress.stage != self._stage and now - self._said >= _SAY_EVERY:
-            self._stage, self._said = progress.stage, now
-            self.say(progress.stage)
+        if self.done:  # a model reads its parts when they are needed, and reports as it was told to
+            running = _running.get()
+            if running is not None:
+                running.say_stage(progress.stage, now)
+            return
+        self.say_stage(progress.stage, now)
         done = progress.step / progress.total if progress.total else 0.0
         if now - self._reported >= _REPORT_EVERY or done >= 1:
             self._reported = now
             self._bar.update_absolute(round(done * _BAR_STEPS), _BAR_STEPS, self._preview(progress, now))
+
+    def say_stage(self, stage: str, now: float) -> None:
+        """Show a stage that has begun, unless another one has only just been shown."""
+        if stage != self._stage and now - self._said >= _SAY_EVERY:
+            self._stage, self._said = stage, now
+            self.say(stage)
 
     def say(self, text: str) -> None:
         """Show ``text`` on the node."""
@@ -167,15 +179,20 @@ class Job:
         return "JPEG", picture, picture.width
 
 
+_running: ContextVar[Job | None] = ContextVar("_running", default=None)
+
+
 @contextlib.contextmanager
 def job(node: Any) -> Iterator[Job]:
     """Run a task for a node: outside of ComfyUI's inference mode, its errors as sentences.
 
     Tensors made in inference mode could never be trained on; the trainers share these models and features.
     """
+    run = Job(node.hidden.unique_id)
+    before = _running.set(run)
     try:
         with torch.inference_mode(False), torch.no_grad():
-            yield Job(node.hidden.unique_id)
+            yield run
     except OSError as error:
         raise OutputError(os_error_sentence(error)) from error
     except ImportError as error:
@@ -183,3 +200,6 @@ def job(node: Any) -> Iterator[Job]:
             f"A Python package is missing or broken ({error}). Run `pip install -r requirements.txt` in the "
             "folder of this pack with ComfyUI's Python, then start ComfyUI again."
         ) from error
+    finally:
+        _running.reset(before)
+        run.done = True

@@ -45,14 +45,16 @@ def find_sweep(typed: str, kind: "Kind" = "lora") -> "SweepPlan":
             f"Use {SCHEDULERS[plan.kind]}, or correct its kind."
         )
     check_path(plan.data_dir, "data_dir")
-    return plan.model_copy(
-        update={
-            "output_root": str(output_folder(plan.output_root, "output_root")),
-            "base": _found(plan.base),
-            "experiments": tuple(map(_found, plan.experiments)),
-            "grid": {name: tuple(_found({name: each})[name] for each in plan.grid[name]) for name in plan.grid},
+    changed: dict[str, Any] = {
+        "output_root": str(output_folder(plan.output_root, "output_root")),
+        "base": _found(plan.base),
+        "experiments": tuple(map(_found, plan.experiments)),
+    }
+    if plan.grid:  # its presence tells a plan of ours from one of the public pack
+        changed["grid"] = {
+            name: tuple(_found({name: each})[name] for each in values) for name, values in plan.grid.items()
         }
-    )
+    return plan.model_copy(update=changed)
 
 
 def find_comparison(typed: str) -> "ComparisonOptions":

@@ -11,7 +11,7 @@ SKIP_ROUTE = "/selva/skip"
 
 
 def register_routes() -> None:
-    """``POST /selva/skip`` with ``{"experiments_file": ..., "kind": ...}``: leaves the experiment that runs."""
+    """``POST /selva/skip`` with ``{"experiments_file": ..., "kind": ...}``: leaves what runs."""
     from aiohttp import web
     from server import PromptServer
 
@@ -34,7 +34,7 @@ def _skip(wish: Any) -> Path:
 
     typed = wish.get("experiments_file") if isinstance(wish, dict) else None
     kind = wish.get("kind", "lora") if isinstance(wish, dict) else None
-    if not isinstance(typed, str) or kind not in SCHEDULERS:
+    if not isinstance(typed, str) or kind not in tuple(SCHEDULERS):
         raise InputError(
             f"The request is {shown(wish)}. Send the experiments_file of the series as JSON, and its kind."
         )

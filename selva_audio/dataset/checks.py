@@ -12,14 +12,13 @@ import torch
 from ..errors import CheckpointError, InputError, MediaError, MissingFileError
 from ..features import load_features
 from ..media.audio import read_audio
-from ..media.loudness import GATE_SECONDS, MAX_CHANNELS, lufs
+from ..media.loudness import GATE_SECONDS, MAX_CHANNELS, SILENCE_DBFS, block_levels, lufs
 from ..progress import Progress, ProgressFn, ignore_progress, subtask
 from ..records import Audio
 from .likeness import Picture, mel_picture
 from .measures import (
     background_snr,
     band_limit,
-    block_levels,
     dc_dbfs,
     flat_samples,
 )
@@ -27,8 +26,6 @@ from .motion import find_cuts, see_motion, sound_offset
 from .record import Entry
 from .sources import variant_of
 
-# Loudest stretch of 50 ms under which a clip counts as silent.
-SILENCE_DBFS = -60.0
 _FLAT_SAMPLES, _FLAT_SHARE = 12, 1e-4
 _LEAST_SNR_DB = 15.0
 _QUIET_LUFS = -45.0

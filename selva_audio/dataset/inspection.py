@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..media.loudness import true_peak_dbtp
+from ..media.loudness import SILENCE_DBFS, is_silent, true_peak_dbtp
 from ..options import InspectOptions
 from ..progress import ProgressFn, ignore_progress, subtask
 from ..records import Audio
-from .checks import SILENCE_DBFS, clipped_samples, loudness_of
-from .measures import background_snr, band_limit, block_levels, silence_fraction
+from .checks import clipped_samples, loudness_of
+from .measures import background_snr, band_limit, silence_fraction
 from .sounds import SoundSet
 
 _HEAD = ("name", "seconds", "Hz", "LUFS", "peak dBTP", "SNR dB", "silence", "verdict")
@@ -82,7 +82,7 @@ def inspect_sound(
             name, audio.duration, rate, None, None, None, 1.0, None, {"no_sound": f"It {problem}."}
         )
     silence = silence_fraction(wave, rate, under_dbfs=SILENCE_DBFS)
-    silent = bool(block_levels(wave, rate).max() < SILENCE_DBFS)
+    silent = is_silent(take, rate)
     peak = true_peak_dbtp(take, on_progress=on_progress)
     snr = None if silent else background_snr(wave, rate)
     limit = None if silent else band_limit(wave.mean(axis=0), rate)

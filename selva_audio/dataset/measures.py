@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from ..media.loudness import BLOCK_SECONDS, block_levels
+
 Wave = NDArray[np.float32]
 Levels = NDArray[np.float64]
 
-_BLOCK_SECONDS = 0.05
-_NOTHING_DBFS = -200.0
 # Neighbouring samples of exactly one value near the peak: what is left of a wave cut off at a level.
 _FLAT_RUN, _LEAST_PEAK = 4, 0.25
 # A codec or an upsampling ends the spectrum like a wall: decibels from below to above it.
@@ -26,19 +26,6 @@ _FLOOR_DB, _FLOOR_SHARE = 3.0, 0.3
 # A sound that swells keeps its colour; pauses between events have that of the background.
 _LEAST_COLOUR_DB, _COLOUR_RANGE_DB = 5.0, 40.0
 _COLOUR_BANDS = 24
-
-
-def block_levels(wave: Wave, sample_rate: int) -> Levels:
-    """RMS level of every 50 ms in dBFS, all channels together; -200 for digital silence."""
-    power = np.square(wave, dtype=np.float64).mean(axis=0)
-    block = max(round(_BLOCK_SECONDS * sample_rate), 1)
-    starts = np.arange(0, len(power), block)
-    counts = np.diff(np.append(starts, len(power)))
-    means = np.add.reduceat(power, starts) / counts
-    # A last block of a few samples would count as much as a whole one.
-    if len(means) > 1 and counts[-1] < block / 2:
-        means = means[:-1]
-    return np.asarray(10 * np.log10(np.maximum(means, 10 ** (_NOTHING_DBFS / 10))))
 
 
 def silence_fraction(wave: Wave, sample_rate: int, *, under_dbfs: float) -> float:
@@ -122,7 +109,7 @@ def background_snr(wave: Wave, sample_rate: int) -> float | None:
 
 def _block_spectra(wave: Wave, sample_rate: int, count: int) -> Levels:
     """(count, 24) power of every block of 50 ms in bands of equal width in octaves."""
-    block = max(round(_BLOCK_SECONDS * sample_rate), 1)
+    block = max(round(BLOCK_SECONDS * sample_rate), 1)
     padded = np.pad(wave.astype(np.float64), ((0, 0), (0, max(count * block - wave.shape[1], 0))))
     blocks = padded[:, : count * block].reshape(len(wave), count, block) * signal.windows.hann(block)
     power = np.square(np.abs(np.fft.rfft(blocks))).mean(axis=0)

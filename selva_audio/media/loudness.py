@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyloudnorm
 import torch
+from numpy.typing import NDArray
 from scipy import signal
 
 from ..errors import GenerationError, InputError
@@ -17,9 +18,12 @@ from ..progress import Progress, ProgressFn, ignore_progress, subtask
 if TYPE_CHECKING:
     from torch import Tensor
 
-SILENCE_DBFS = -70.0
+# Loudest stretch of 50 ms under which a sound counts as silent. The rounding of bf16 is at -67.
+SILENCE_DBFS = -60.0
+BLOCK_SECONDS = 0.05
 GATE_SECONDS = 0.4
 MAX_CHANNELS = 5
+_NOTHING_DBFS = -200.0
 _WORTH_SAYING = 0.05
 _OVERSAMPLING = 4
 _BLOCK = 2**19
@@ -55,7 +59,7 @@ def normalize(
     if mode == "none":
         return waveform, None
     loudness, note = _level(waveform, sample_rate, mode)
-    if rms_dbfs(waveform) < SILENCE_DBFS or not math.isfinite(loudness):
+    if is_silent(waveform, sample_rate) or not math.isfinite(loudness):
         return waveform, (
             f"The sound is silent ({_shown(rms_dbfs(waveform))} dBFS RMS), so its level was left as it is. "
             "Try another prompt or seed."
@@ -100,6 +104,26 @@ def level(waveform: "Tensor", sample_rate: int, mode: str) -> float:
     if mode == "lufs":
         return lufs(waveform, sample_rate)
     return peak_dbfs(waveform) if mode == "peak" else rms_dbfs(waveform)
+
+
+def is_silent(waveform: "Tensor", sample_rate: int) -> bool:
+    """Whether no 50 ms of (C, L) reach -60 dBFS RMS: steady rounding noise is silence, one click is not."""
+    if not waveform.numel():
+        return True
+    return float(block_levels(waveform.detach().cpu().numpy(), sample_rate).max()) < SILENCE_DBFS
+
+
+def block_levels(wave: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """RMS level of every 50 ms in dBFS, all channels together; -200 for digital silence."""
+    power = np.square(wave, dtype=np.float64).mean(axis=0)
+    block = max(round(BLOCK_SECONDS * sample_rate), 1)
+    starts = np.arange(0, len(power), block)
+    counts = np.diff(np.append(starts, len(power)))
+    means = np.add.reduceat(power, starts) / counts
+    # A last block of a few samples would count as much as a whole one.
+    if len(means) > 1 and counts[-1] < block / 2:
+        means = means[:-1]
+    return np.asarray(10 * np.log10(np.maximum(means, 10 ** (_NOTHING_DBFS / 10))))
 
 
 def rms_dbfs(waveform: "Tensor") -> float:

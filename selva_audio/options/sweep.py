@@ -81,6 +81,8 @@ PACK_DEFAULTS: dict[Kind, dict[str, Any]] = {
         "lora_adapter": "",
     },
 }
+# Settings that name files whose content a result depends on.
+PATHS = ("prior_dir", "lora_adapter", "discriminator_path")
 FOLDERS: dict[Kind, str] = {"lora": "lora_sweeps", "ti": "ti_sweeps", "vocoder": "bigvgan_sweeps"}
 # Files and folders of a sweep itself, beside those of its experiments.
 RESERVED = ("experiment_summary.json", "comparison_curves.png", "skip_request.json", "skip_current.flag")
@@ -289,7 +291,7 @@ def experiments(plan: SweepPlan) -> tuple[Experiment, ...]:
 
 
 def plan_schema(kind: Kind = "lora") -> dict[str, Any]:
-    """JSON Schema of sweep files, made of the options of the training."""
+    """JSON Schema of sweep files of one kind, made of the options of the training."""
     options = OPTIONS[kind].model_json_schema()
     settings: dict[str, Any] = {
         **options["properties"],
@@ -319,6 +321,11 @@ def plan_schema(kind: Kind = "lora") -> dict[str, Any]:
         "additionalProperties": False,
     }
     schema["properties"]["group"] = {"type": "string"}
+    schema["properties"]["kind"] = {"const": kind, "description": SweepPlan.model_fields["kind"].description}
+    if kind == "lora":
+        schema["properties"]["kind"]["default"] = kind
+    else:
+        del schema["properties"]["eval"]  # compares adapters
     schema["patternProperties"] = remarks
     if "$defs" in options:
         schema["$defs"] = options["$defs"] | schema.get("$defs", {})

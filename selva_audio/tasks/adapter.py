@@ -26,7 +26,7 @@ from ..adapters import merge as merge_into
 from ..adapters.formats import PEFT_CONFIG, PEFT_WEIGHTS, file_meta, form_of
 from ..adapters.inject import check_fits
 from ..adapters.inspect import report_layer
-from ..adapters.intruders import find_intruders
+from ..adapters.intruders import Reduction, find_intruders, reduce_intruders
 from ..adapters.targets import adaptable_layers
 from ..bundle import SelVAModel
 from ..configs import VARIANTS, get_config
@@ -108,6 +108,7 @@ def merge_adapters(
     *,
     strength: Sequence[float] = (),
     into: Literal["weights", "adapter"] = "weights",
+    rank: int | None = None,
     variant: str | None = None,
     models_dir: str | Path | None = None,
     on_progress: ProgressFn = ignore_progress,
@@ -119,6 +120,7 @@ def merge_adapters(
         output: .safetensors for weights; for an adapter as ``convert_adapter``.
         strength: one for each adapter, or one for all; none means 1.
         into: "weights" writes a whole generator file; "adapter" one adapter whose rank is the sum of theirs.
+        rank: largest rank of a layer of such an adapter; None keeps the sum, which loses nothing.
         variant: the base; None takes what the files tell.
         models_dir: folder with the weight files, looked at first.
         on_progress: progress and cancel.
@@ -129,6 +131,8 @@ def merge_adapters(
     """
     if not paths:
         raise InputError("There is nothing to merge. Give one adapter at least.")
+    if rank is not None and into == "weights":
+        raise InputError("Whole weights have no rank. Leave --rank out, or merge --into adapter.")
     output = _output(output, paths)
     amounts = strengths(paths, strength)
     adapters = [read_adapter(path) for path in paths]
@@ -141,8 +145,10 @@ def merge_adapters(
         ready = [_without_residuals(each, variant, models_dir, on_progress) for each in adapters]
         joined = concatenate(ready, amounts)
         joined = replace(joined, meta={**joined.meta, "merged_from": account})
+        joined, kept = (joined, []) if rank is None else resize(joined, rank)
         write_adapter(output, joined)
-        return {"output": str(output), "into": into, "rank": joined.rank, "layers": len(joined.deltas)}
+        told = {"output": str(output), "into": into, "rank": joined.rank, "layers": len(joined.deltas)}
+        return told | {"least_energy": min((each.energy for each in kept), default=1.0)}
     if output.suffix != ".safetensors":
         raise InputError(f"{output.name} must end in .safetensors: that is how whole weights are written.")
     variant = _variant(adapters, variant)
@@ -159,6 +165,7 @@ def convert_adapter(
     path: str | Path,
     output: str | Path,
     *,
+    intruder_strength: float | None = None,
     variant: str | None = None,
     models_dir: str | Path | None = None,
     on_progress: ProgressFn = ignore_progress,
@@ -168,17 +175,27 @@ def convert_adapter(
     Args:
         path: a file or a PEFT folder.
         output: .pt, .safetensors, or a name without ending for a PEFT folder.
-        variant: base of a residual PiSSA file; None takes what the file tells.
+        intruder_strength: what intruder dimensions keep of their strength, 0 takes them out; needs the base,
+            and makes DoRA plain. None leaves the change as it is.
+        variant: the base, where it is needed; None takes what the file tells.
         models_dir: folder with the weight files, looked at first.
         on_progress: progress and cancel.
 
     Raises:
-        InputError: an ending that is none of them, or an output that is the input.
+        InputError: an ending that is none of them, an output that is the input, or a strength that is none.
         CheckpointError: no adapter.
     """
     output = _output(output, [path])
     form = form_of(output)
-    adapter = _without_residuals(read_adapter(path), variant, models_dir, on_progress)
+    adapter = read_adapter(path)
+    reduced: list[Reduction] = []
+    if intruder_strength is None:
+        adapter = _without_residuals(adapter, variant, models_dir, on_progress)
+    else:
+        if not 0 <= intruder_strength <= 1:
+            raise InputError(f"The strength {intruder_strength} of intruders is no share. Give 0 to 1.")
+        base = load_generator(_variant([adapter], variant), models_dir, on_progress)
+        adapter, reduced = reduce_intruders(base, adapter, intruder_strength)
     if not any(delta.magnitude is not None for delta in adapter.deltas.values()):
         adapter = plain(adapter)
     write_adapter(output, adapter)
@@ -188,6 +205,7 @@ def convert_adapter(
         "rank": adapter.rank,
         "layers": len(adapter.deltas),
         "notes": list(adapter.notes),
+        "reduced": [asdict(each) for each in reduced if each.intruders],
     }
 
 

@@ -1,11 +1,13 @@
 """The clips of a data set, encoded for a training: which files of a folder are clips, and on which side."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from ..bundle import SelVAModel
 from ..dataset import INDEX, Entry, read_dataset, with_splits
+from ..dataset.sources import find_videos
 from ..errors import InputError, MissingFileError
 from ..options import DatasetOptions, LoraOptions
 from ..progress import ProgressFn, ignore_progress
@@ -41,7 +43,7 @@ def load_clips(
         raise MissingFileError(
             f"There is no folder {folder}. Make a data set with `selva dataset prepare VIDEOS FOLDER`."
         )
-    if prepared is not None and _has_videos_alone(folder):
+    if prepared is not None and _has_videos_alone(folder, Path(prepared)):
         done = prepare_dataset(
             model, folder, prepared, DatasetOptions(val_fraction=val_fraction), on_progress=on_progress
         )
@@ -52,8 +54,13 @@ def load_clips(
     return replace(clips, notes=(*notes, *found, *clips.notes))
 
 
-def _has_videos_alone(folder: Path) -> bool:
-    return folder.is_dir() and not (folder / INDEX).is_file() and not any(folder.glob("*.npz"))
+def _has_videos_alone(folder: Path, leave: Path) -> bool:
+    """Whether there are videos, and nothing that is prepared already."""
+    if not folder.is_dir() or (folder / INDEX).is_file() or any(folder.glob("*.npz")):
+        return False
+    with contextlib.suppress(MissingFileError):
+        return bool(find_videos(folder, leave=leave))
+    return False
 
 
 def _sources(folder: Path, val_fraction: float) -> tuple[list[ClipSource], tuple[str, ...]]:

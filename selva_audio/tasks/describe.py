@@ -60,9 +60,11 @@ def describe_comparison(summary: Mapping[str, Any]) -> list[str]:
         if adapter["status"] != "completed":
             lines.append(f"{adapter['id']}: {adapter['status']}")
             continue
-        # What needs several clips is not there for one.
-        whole = {key: found["value"] for key, found in adapter["set_metrics"].items() if found}
-        numbers = {key: (whole | adapter["avg_metrics"]).get(key) for key in _COMPARED}
+        # Numbers of the whole set go before means over its clips; some are not there for one clip.
+        whole = {
+            key: found["value"] for key, found in adapter["set_metrics"].items() if isinstance(found, dict)
+        }
+        numbers = {key: (adapter["avg_metrics"] | whole).get(key) for key in _COMPARED}
         shown = [f"{key} {value:.3g}" for key, value in numbers.items() if value is not None]
         lines.append(f"{adapter['id']}: {', '.join(shown)}, copies {len(adapter['copies'])}")
     return lines

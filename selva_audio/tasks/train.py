@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from ..adapters import Adapter, trainable_parameters, write_adapter
 from ..adapters.formats import file_meta
+from ..adapters.intruders import survey_intruders
 from ..bundle import SelVAModel
 from ..errors import InputError
 from ..files import write_text
@@ -201,14 +202,15 @@ def _finish(
 ) -> TrainingResult:
     """What is written after the loop: surgery, the twin of the adapter, its account, the summary."""
     adapter = training.adapter(result.steps)
-    twin, surgery = None, None
+    twin, surgery, intruders = None, None, None
     if result.status == "done":
         adapter, surgery = _operate(training, adapter, result.path, on_progress)
         twin = write_adapter(result.path.with_suffix(".safetensors"), adapter)
+        intruders = _intruders(training, adapter, on_progress)
     write_text(output_dir / META, json.dumps(file_meta(adapter), indent=2) + "\n")
     summary = _summary(training, result, _validation(training, result, on_progress))
     summary |= {"adapter_path": str(result.path), "output_dir": str(output_dir), "notes": list(notes)}
-    summary["surgery"] = surgery
+    summary |= {"surgery": surgery, "intruders": intruders}
     summary_path = output_dir / SUMMARY
     write_text(summary_path, json.dumps(summary, indent=2) + "\n")
     return TrainingResult(
@@ -253,6 +255,19 @@ def _operate(
         write_adapter(path, operation.adapter)
         account["unedited_path"] = str(unedited)
     return operation.adapter, account
+
+
+def _intruders(training: LoraTraining, adapter: Adapter, on_progress: ProgressFn) -> dict[str, Any] | None:
+    """Intruder dimensions for the summary, as JSON has them; None where they cannot be computed."""
+    try:
+        found = asdict(survey_intruders(training.base, adapter, on_progress=on_progress))
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        logger.warning("Intruder dimensions are not told: %s", error)
+        return None
+    return {
+        key: {f"{limit:g}": count for limit, count in value.items()} if isinstance(value, dict) else value
+        for key, value in found.items()
+    }
 
 
 def _validation(training: LoraTraining, result: FitResult, on_progress: ProgressFn) -> dict[str, Any] | None:

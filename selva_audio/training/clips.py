@@ -26,6 +26,7 @@ from ..features import VideoFeatures, load_features
 from ..files import file_digest
 from ..media.audio import read_audio, resample
 from ..progress import Progress, ProgressFn, ignore_progress
+from ..records import Audio
 from ..weights.io import read_state_dict, write_safetensors
 
 Pad = Literal["zero", "loop", "reflect"]
@@ -140,22 +141,26 @@ def encode_clips(
     folder = cache_dir or user_cache_path("selva-audio", appauthor=False) / "latents"
     with torch.inference_mode(False), torch.no_grad():
         found: list[tuple[ClipSource, VideoFeatures, Tensor, Tensor, float]] = []
-        digests, notes, encoded = [], [], 0
+        digests, notes, encoded, rates = [], [], 0, set[int]()
         for place, source in enumerate(sources):
             on_progress(Progress(f"encoding {source.name}", place, len(sources)))
             try:
                 features = _read_features(model, source)
-                seconds, mean, std, is_new = _latent(model, source, pad, folder)
+                audio = _read_sound(source)
+                mean, std, is_new = _latent(model, source, audio, pad, folder)
             except _WrongFeatures:
                 raise
             except (MediaError, MissingFileError, CheckpointError, InputError) as error:
                 notes.append(f"{source.name} is left out: {error}")
                 continue
             encoded += is_new
-            found.append((source, features, mean, std, seconds))
+            rates.add(audio.sample_rate)
+            found.append((source, features, mean, std, audio.duration))
             digests.append(_digest(source))
         if not found:
             raise InputError(_nothing_left(notes))
+        if len(rates) > 1:
+            notes.append(_mixed_rates(rates, model.config.sample_rate))
         text = _texts(model, [source.prompt for source, *_ in found])
         on_progress(Progress("encoding", len(sources), len(sources)))
         account = [_FORMAT, model.config.name, model.identity("vae"), pad, sorted(digests)]
@@ -217,24 +222,28 @@ class _WrongFeatures(CheckpointError):
     """Features of another model: true of all clips where it is true of one."""
 
 
-def _latent(
-    model: SelVAModel, source: ClipSource, pad: Pad, folder: Path
-) -> tuple[float, Tensor, Tensor, bool]:
-    """Seconds of sound, mean and std (1, N, C), and whether the VAE had to run."""
-    config = model.config
-    num_samples = config.lengths(TRAINED_DURATION).samples
+def _read_sound(source: ClipSource) -> Audio:
     audio = read_audio(source.audio)
     if not audio.waveform.shape[-1]:
         raise InputError(f"{source.audio} has no samples. Export it again.")
     if not bool(audio.waveform.isfinite().all()):
         raise InputError(f"{source.audio} holds NaN or infinite samples. Export it again.")
+    return audio
+
+
+def _latent(
+    model: SelVAModel, source: ClipSource, audio: Audio, pad: Pad, folder: Path
+) -> tuple[Tensor, Tensor, bool]:
+    """Mean and std (1, N, C), and whether the VAE had to run."""
+    config = model.config
+    num_samples = config.lengths(TRAINED_DURATION).samples
     account = [_FORMAT, file_digest(source.audio), model.identity("vae"), repr(config.mel), repr(config.vae)]
     key = hashlib.sha256(json.dumps([*account, num_samples, pad]).encode()).hexdigest()
     path = folder / f"{key}.safetensors"
     if path.is_file():
         try:
             known = read_state_dict(path)
-            return audio.duration, known["mean"], known["std"], False
+            return known["mean"], known["std"], False
         except (CheckpointError, KeyError):
             path.unlink(missing_ok=True)
     mono = resample(audio.waveform[0].mean(dim=0), audio.sample_rate, config.sample_rate)
@@ -248,7 +257,7 @@ def _latent(
         )
     with contextlib.suppress(OutputError):  # a full cache costs time the next time, not the training
         write_safetensors(path, {"mean": mean, "std": std})
-    return audio.duration, mean, std, True
+    return mean, std, True
 
 
 def _valid(model: SelVAModel, features: VideoFeatures, seconds: float) -> Tensor:
@@ -280,6 +289,15 @@ def _texts(model: SelVAModel, prompts: Sequence[str]) -> Tensor:
 def _digest(source: ClipSource) -> list[str]:
     files = [file_digest(source.audio), file_digest(source.npz)]
     return [source.name, *files, source.prompt, source.recording, source.split]
+
+
+def _mixed_rates(rates: set[int], rate: int) -> str:
+    low = min(rates)
+    lost = f", and those of {low} Hz have nothing above {low // 2} Hz" if low < rate else ""
+    return (
+        f"The sounds have several sample rates ({', '.join(map(str, sorted(rates)))} Hz). All are brought to "
+        f"{rate} Hz{lost}."
+    )
 
 
 def _nothing_left(notes: Sequence[str]) -> str:

@@ -163,7 +163,7 @@ def fit(
     Raises:
         CheckpointError: the checkpoint is of another training.
         InputError: it has all steps already.
-        GenerationError: ten steps in a row had no finite loss or gradient.
+        GenerationError: ten steps in a row had no finite loss or gradient, or memory is too small for a step.
         OutputError: the disk refuses a file; the last checkpoint is as it was.
     """
     run = _Run(trainable, options, Path(output_dir))
@@ -174,7 +174,8 @@ def fit(
     with run.saved_on_cancel():
         run.begin(on_progress)
         while run.step < options.steps:
-            run.update()
+            with _told_of_memory(options):
+                run.update()
             word = should_stop() if should_stop is not None else None
             run.log(time.monotonic() - started)
             on_progress(Progress("training", run.step, options.steps, metrics=run.metrics()))
@@ -216,6 +217,23 @@ def learning_rate(options: FitOptions, step: int) -> float:
         return 1 - done
     floor = _COSINE_FLOOR / options.lr if options.lr else 0.0
     return max(floor, 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@contextmanager
+def _told_of_memory(options: FitOptions) -> Iterator[None]:
+    """Turn what torch raises when memory is full into a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        # On a CPU torch has no type of its own for it.
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        helps = [] if options.batch_size == 1 else ["--batch-size 1 with a higher --grad-accum"]
+        helps += [] if options.grad_checkpoint else ["--grad-checkpoint"]
+        raise GenerationError(
+            f"There is not enough memory for a step with {options.batch_size} clips at once. "
+            f"Try {', '.join([*helps, '--precision bf16, or a smaller variant'])}."
+        ) from error
 
 
 @dataclass(slots=True)

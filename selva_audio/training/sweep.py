@@ -19,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import InputError, MissingFileError
-from ..files import write_text
-from ..options.sweep import REPLACED, Experiment
+from ..files import file_digest, write_text
+from ..options.sweep import PATHS, REPLACED, Experiment
 from .checkpoints import last_checkpoint, read_checkpoint, step_files
 from .curves import smoothed
 
@@ -246,7 +246,7 @@ def read_summary(root: Path) -> dict[str, Any]:
 
 
 def config_hash(kind: str, experiment: Experiment, *, base: str, data: str) -> str:
-    """SHA-256 of all that the result of an experiment depends on.
+    """SHA-256 of all that the result of an experiment depends on, with the content of files that it names.
 
     Args:
         kind: what is trained.
@@ -261,7 +261,19 @@ def config_hash(kind: str, experiment: Experiment, *, base: str, data: str) -> s
         "base": base,
         "data": data,
     }
+    named = {name: str(getattr(experiment.options, name, "")) for name in PATHS}
+    if any(named.values()):
+        account["files"] = {name: _content(Path(path)) for name, path in named.items() if path}
     return hashlib.sha256(json.dumps(account, sort_keys=True).encode()).hexdigest()
+
+
+def _content(path: Path) -> str:
+    """Digest of a file, or of all files of a folder with their names; "" for what is not there."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else []
+    account = [[each.relative_to(path).as_posix(), file_digest(each)] for each in files]
+    return hashlib.sha256(json.dumps(account).encode()).hexdigest() if account else ""
 
 
 def curve(losses: Sequence[float]) -> dict[str, list[float]]:

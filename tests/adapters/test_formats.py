@@ -134,7 +134,10 @@ def test_residual_files_are_changes_of_the_base(generator, velocity, tmp_path, n
     expected = velocity(theirs)
     error = (velocity(adapt(generator, adapter)) - expected).abs().max() / expected.abs().max()
     assert error < (1e-4 if dtype == torch.float32 else 0.01)
-    assert torch.equal(velocity(adapt(generator, adapter, 0)), velocity(generator))
+    base = velocity(generator)
+    assert torch.equal(velocity(adapt(generator, adapter, 0)), base)
+    full, half = (velocity(adapt(generator, adapter, strength)) - base for strength in (1, 0.5))
+    assert 0.3 < float((half * full).sum() / full.square().sum()) < 0.7  # COMPAT 5.3: between both
     with pytest.raises(InputError, match="variant"):
         write_adapter(tmp_path / "w.pt", adapter)
     with pytest.raises(CheckpointError, match="not taken from this base"):

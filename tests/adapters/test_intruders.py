@@ -5,7 +5,13 @@ import torch
 from small_generator import make_generator, moved
 
 from selva_audio.adapters import Delta, dense
-from selva_audio.adapters.intruders import THRESHOLDS, find_intruders, random_change, reduce_intruders
+from selva_audio.adapters.intruders import (
+    THRESHOLDS,
+    find_intruders,
+    random_change,
+    reduce_intruders,
+    survey_intruders,
+)
 from selva_audio.adapters.targets import adaptable_layers
 
 SIZE = 24
@@ -120,3 +126,22 @@ def test_what_has_no_intruders_is_left_as_it_is() -> None:
     assert all(each.intruders == 0 and each.relative_error < 1e-6 for each in done)
     for path, delta in adapter.deltas.items():
         assert float((dense(same.deltas[path]) - dense(delta)).norm() / dense(delta).norm()) < 1e-4
+
+
+def test_a_survey_adds_up_the_layers_with_their_control_and_leaves_some_out_evenly() -> None:
+    generator = make_generator()
+    adapter = moved(generator, target="qkv conv", amount=1.0)
+    layers = adaptable_layers(generator)
+    each = [find_intruders(layers[path].weight, delta) for path, delta in adapter.deltas.items()]
+    found = survey_intruders(generator, adapter)
+    assert found.layers == found.of == len(each)
+    assert found.counts[0.5] == sum(one.counts[0.5] for one in each) > 0
+    assert found.control[0.5] == sum(one.control[0.5] for one in each)
+    assert found.ratio[0.5] == found.counts[0.5] / found.control[0.5]
+    assert found.directions == sum(len(one.matches) for one in each)
+    some = survey_intruders(generator, adapter, most_work=200_000)
+    assert 1 < some.layers < some.of == found.of
+    assert survey_intruders(generator, adapter, most_work=0).layers == 1
+    nothing = {path: replace(delta, b=torch.zeros_like(delta.b)) for path, delta in adapter.deltas.items()}
+    still = survey_intruders(generator, replace(adapter, deltas=nothing))
+    assert still.counts == still.clustered_counts == ALL_ZERO

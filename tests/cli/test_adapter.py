@@ -30,6 +30,10 @@ def test_convert_resize_and_merge_write_their_files(selva, file, tmp_path) -> No
     flags = ("--into", "adapter", "--adapter-strength", -0.5)
     merged = selva("adapter", "merge", file, tmp_path / "r.pt", *flags, "-o", tmp_path / "m.safetensors")
     assert merged.code == 0 and read_adapter(tmp_path / "m.safetensors").rank == 5
+    smaller = selva("adapter", "merge", file, tmp_path / "r.pt", *flags, "--rank", 2, "-o", tmp_path / "n.pt")
+    assert read_adapter(tmp_path / "n.pt").rank == 2 and "rank 2; each layer keeps 0." in smaller.err
+    tamed = selva("adapter", "convert", file, "--intruder-strength", 0, "-o", tmp_path / "t.pt", "--json")
+    assert tamed.code == 0 and "reduced" in tamed.json
     weights = selva("adapter", "merge", file, "-o", tmp_path / "w.safetensors", "--json").json
     assert weights["variant"] == "demo_16k" and (tmp_path / "w.safetensors").is_file()
 

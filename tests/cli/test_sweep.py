@@ -72,6 +72,8 @@ def test_a_wrong_key_is_one_sentence_and_exit_code_2(selva, plan):
 def test_the_schema_is_printed(selva):
     schema = selva("sweep", "schema").json
     assert "rank" in schema["properties"]["base"]["properties"]
+    tokens = selva("sweep", "schema", "--kind", "ti").json
+    assert "n_tokens" in tokens["properties"]["base"]["properties"]
 
 
 def _rest(training):

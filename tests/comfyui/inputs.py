@@ -1,4 +1,4 @@
-"""Files for the checks on a real ComfyUI: clips of every kind, a mask, recordings, a data set, adapters."""
+"""Files for the checks on a real ComfyUI: clips of every kind, a mask, recordings, data, adapters, styles."""
 
 import shutil
 import tempfile
@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from comfyui.style_files import write_style
 from small_generator import moved
 
 from selva_audio.adapters import Adapter, write_adapter
@@ -15,7 +16,7 @@ from selva_audio.media.audio import write_audio
 from selva_audio.media.encode import write_video
 from selva_audio.options import FeatureOptions
 from selva_audio.records import Audio
-from selva_audio.scenes import FPS, SAMPLE_RATE, draw_frames, draw_scene, stem
+from selva_audio.scenes import FPS, SAMPLE_RATE, Scene, draw_frames, draw_scene, stem
 from selva_audio.tasks.adapter import load_generator
 from selva_audio.tasks.generate import extract_features, load_model
 
@@ -58,8 +59,11 @@ def write_inputs(base: Path, clip: Path | None) -> None:
     scene = next(each for each in scenes if each.find("fan"))
     place = [each.material.name for each in scene.objects].index("fan")
     fan = torch.from_numpy(stem(scene, place)).float()[None, None]
-    write_audio(folder / "recordings" / "fan.wav", Audio(fan, SAMPLE_RATE))
+    write_recording(folder / "recordings", "fan", scene, fan, "fan")
+    too_loud = Audio((30 * fan).clamp(-1, 1), SAMPLE_RATE)
+    write_audio(folder / "recordings" / "too_loud.wav", too_loud)
     write_clips(base / "output" / "lora_clips")
+    write_style(load_model("demo_16k", device="cpu", precision="fp32"), base / "style")
     generator = load_generator("demo_16k")
     (base / "adapters").mkdir()
     for seed, name in enumerate(("one", "two")):
@@ -75,15 +79,19 @@ def write_inputs(base: Path, clip: Path | None) -> None:
 
 def write_clips(folder: Path) -> None:
     """A data set of four recordings, as SelVA Feature Extractor and a sound editor leave it."""
-    model = load_model("demo_16k", device="cpu", precision="fp32")
     for number in range(4):
         scene = draw_scene(number, split="train", materials=("rubber",), num_objects=1, duration=2.0)
-        name = f"ball{number}"
-        with tempfile.TemporaryDirectory() as place:
-            clip = write_video(draw_frames(scene, 96), FPS, Path(place) / "clip.mp4")
-            extract_features(model, clip, FeatureOptions(prompt=WORDS, cache_dir=folder, name=name))
         sound = torch.from_numpy(stem(scene, 0)).float()[None, None]
-        write_audio(folder / f"{name}_001.wav", Audio(sound, SAMPLE_RATE))
+        write_recording(folder, f"ball{number}", scene, sound, WORDS)
+
+
+def write_recording(folder: Path, name: str, scene: Scene, sound: torch.Tensor, words: str) -> None:
+    """NAME_001.npz, features of the scene's picture, and NAME_001.wav."""
+    model = load_model("demo_16k", device="cpu", precision="fp32")
+    with tempfile.TemporaryDirectory() as place:
+        clip = write_video(draw_frames(scene, 96), FPS, Path(place) / "clip.mp4")
+        extract_features(model, clip, FeatureOptions(prompt=words, cache_dir=folder, name=name))
+    write_audio(folder / f"{name}_001.wav", Audio(sound, SAMPLE_RATE))
 
 
 def write_bar(

@@ -92,6 +92,18 @@ TRAINERS = {
         [*NEW_TRAINER, *_TIMESTEPS.values(), "cosine"],
         {"batch_size": 6, **_TIMESTEPS, **_PLAIN, "lr_schedule": "cosine"},
     ),
+    "22 values, before mixup and noise": (
+        [*NEW_TRAINER, *_TIMESTEPS.values(), "standard", True, "cosine"],
+        {
+            "batch_size": 6,
+            **_TIMESTEPS,
+            "init_mode": "standard",
+            "use_rslora": True,
+            "lr_schedule": "cosine",
+            "latent_mixup_alpha": 0.0,
+            "latent_noise_sigma": 0.0,
+        },
+    ),
     "24 values, newest": (
         [*NEW_TRAINER, *_TIMESTEPS.values(), "pissa", True, "cosine", 0.4, 0.02],
         {
@@ -107,6 +119,100 @@ TRAINERS = {
 }
 
 
+TOKENS = ["dogs", "out/dog.pt", 6, 900, 0.002, 8, 7, "randomize", 200]
+EXPECTED_TOKENS = {
+    "data_dir": "dogs",
+    "output_path": "out/dog.pt",
+    "n_tokens": 6,
+    "steps": 900,
+    "lr": 0.002,
+    "batch_size": 8,
+    "seed": 7,
+    "save_every": 200,
+    "init_text": "suffix",  # a word like any other
+    "warmup_steps": 50,
+    "space": "feature",
+    "resume_path": "",
+}
+INVERSIONS = {
+    "11 values, before inject_mode": ([*TOKENS, "suffix", 50], {"inject_mode": "suffix"}),
+    "12 values, newest": ([*TOKENS, "prefix", "suffix", 50], {"inject_mode": "prefix"}),
+    "11 values, without control": (
+        [*TOKENS[:7], 200, "prefix", "suffix", 50],
+        {"inject_mode": "prefix"},
+    ),
+}
+_VOCODER = ["bells", "out/bells.pt", "all_params", 900, 0.0005, 2, 1.5]
+_VOCODER_END = [600, 7, "increment"]
+EXPECTED_VOCODER = {
+    "data_dir": "bells",
+    "output_path": "out/bells.pt",
+    "steps": 900,
+    "lr": 0.0005,
+    "batch_size": 2,
+    "segment_seconds": 1.5,
+    "save_every": 600,
+    "seed": 7,
+    "resume_path": "",
+    "loss": "auto",
+}
+_CHOSEN = {"train_mode": "all_params", "lambda_l2sp": 0.02, "discriminator_path": "d.pt"}
+_UNFILTERED = {"use_gafilter": False, "gafilter_kernel_size": 9}
+VOCODERS = {
+    "9 values": (
+        [*_VOCODER[:2], *_VOCODER[3:], *_VOCODER_END],
+        {"train_mode": "snake_alpha_only", "lambda_l2sp": 0, "lambda_phase": 0, **_UNFILTERED},
+    ),
+    "12 values": (
+        [*_VOCODER, 0.02, *_VOCODER_END, "d.pt"],
+        {**_CHOSEN, "lambda_phase": 0, **_UNFILTERED, "lora_adapter": ""},
+    ),
+    "13 values": (
+        [*_VOCODER, 0.02, 2.5, *_VOCODER_END, "d.pt"],
+        {**_CHOSEN, "lambda_phase": 2.5, **_UNFILTERED, "lora_adapter": ""},
+    ),
+    "15 values": (
+        [*_VOCODER, 0.02, True, 5, 2.5, *_VOCODER_END, "d.pt"],
+        {**_CHOSEN, "use_gafilter": True, "gafilter_kernel_size": 5, "lambda_phase": 2.5, "lora_adapter": ""},
+    ),
+    "16 values, newest": (
+        [*_VOCODER, 0.02, False, 5, 2.5, *_VOCODER_END, "d.pt", "a.pt"],
+        {
+            **_CHOSEN,
+            "use_gafilter": False,
+            "gafilter_kernel_size": 5,
+            "lambda_phase": 2.5,
+            "lora_adapter": "a.pt",
+        },
+    ),
+}
+_SEARCH = ["a bell", "music", "bells", 80, 0.05, 12, 4, 0.6]
+_SEARCH_END = [30, 3.5, 7, "decrement", False, -20]
+EXPECTED_SEARCH = {
+    "prompt": "a bell",
+    "negative_prompt": "music",
+    "reference_dir": "bells",
+    "n_opt_steps": 80,
+    "opt_lr": 0.05,
+    "n_ode_steps": 12,
+    "n_grad_steps": 4,
+    "style_weight": 0.6,
+    "steps": 30,
+    "cfg_strength": 3.5,
+    "seed": 7,
+    "normalize": False,
+    "target_lufs": -20,
+    "gradient": "checkpoint",
+}
+SEARCHES = {
+    "14 values": ([*_SEARCH, *_SEARCH_END], {"gram_weight": 0, "anchor_weight": 0}),
+    "15 values": ([*_SEARCH, 0.3, *_SEARCH_END], {"gram_weight": 0.3, "anchor_weight": 0}),
+    "16 values, newest": ([*_SEARCH, 0.3, 2, *_SEARCH_END], {"gram_weight": 0.3, "anchor_weight": 2}),
+    "13 values, without control": (
+        [*_SEARCH, *_SEARCH_END[:3], *_SEARCH_END[4:]],
+        {"gram_weight": 0, "anchor_weight": 0},
+    ),
+}
 INSPECTORS = {
     "3 values": ([False, 20, False], {"max_silence_fraction": 0.5}),
     "4 values, newest": ([False, 20, False, 0.8], {"max_silence_fraction": 0.8}),
@@ -228,6 +334,30 @@ LAYOUTS = {
             {**EXPECTED_TRAINER, **more},
         )
         for name, (values, more) in TRAINERS.items()
+    },
+    **{
+        f"textual inversion, {name}": (
+            lone_node("SelvaTextualInversionTrainer", values),
+            "SelvaTextualInversionTrainer",
+            {**EXPECTED_TOKENS, **more},
+        )
+        for name, (values, more) in INVERSIONS.items()
+    },
+    **{
+        f"vocoder, {name}": (
+            lone_node("SelvaBigvganTrainer", values),
+            "SelvaBigvganTrainer",
+            {**EXPECTED_VOCODER, **more},
+        )
+        for name, (values, more) in VOCODERS.items()
+    },
+    **{
+        f"ditto, {name}": (
+            lone_node("SelvaDittoOptimizer", values),
+            "SelvaDittoOptimizer",
+            {**EXPECTED_SEARCH, **more},
+        )
+        for name, (values, more) in SEARCHES.items()
     },
     **{
         f"inspector, {name}": (

@@ -76,7 +76,10 @@ async def examples(client: Client, base: Path) -> dict[str, Any]:
         history, seen = await client.run(prompt)
         told = "no video in it"
         if "LoadVideo" in kinds:
-            told = check_length(base, saved_videos(history)[0])
+            (file,) = saved_videos(history)
+            peak = np.abs(samples(place(base, file))).max()  # of AAC, so 1 is full scale
+            assert peak > 0.1, (path.stem, peak)
+            told = f"{check_length(base, file)}, peak {peak:.2f}"
             assert seen["progress"] > 5
             assert seen["pictures"] > 0
         print(f"{path.stem}: {seen['seconds']:.1f} s, {seen['progress']} progress events, "
@@ -166,8 +169,14 @@ async def two_branches(client: Client, base: Path) -> None:
     job["one"] = node("SelvaLoraLoader", model=["model", 0], adapter_path="adapters/one.pt", strength=1.0)
     job["two"] = node("SelvaLoraLoader", model=["model", 0], adapter_path="adapters/two.pt", strength=-0.5)
     job["both"] = node("SelvaLoraLoader", model=["one", 0], adapter_path="adapters/two.pt", strength=0.5)
-    for name in ("one", "two", "both"):
-        job[f"{name} sound"] = node("SelvaSampler", **{**sampling, "model": [name, 0]})
+    job["vocoder"] = node("SelvaBigvganLoader", model=["model", 0], path="style/vocoder.pt")
+    job["tokens"] = node("SelvaTextualInversionLoader", path="style/tokens.pt")
+    job["vectors"] = node("SelvaActivationSteeringLoader", path="style/steering.pt")
+    others = {name: {"model": [name, 0]} for name in ("one", "two", "both", "vocoder")}
+    others["words"] = {"textual_inversion": ["tokens", 0], "ti_strength": 1.0}
+    others["steered"] = {"steering_vectors": ["vectors", 0], "steering_strength": 1.0}
+    for name, changed in others.items():
+        job[f"{name} sound"] = node("SelvaSampler", **(sampling | changed))
         job[f"{name} save"] = saved(f"branches/{name}", f"{name} sound")
     tools = {
         "SelvaVaeRoundtrip": {"model": ["model", 0]},
@@ -178,19 +187,22 @@ async def two_branches(client: Client, base: Path) -> None:
     }
     for name, settings in tools.items():
         job[name] = node(name, audio=["one sound", 0], **settings)
+    search = {"n_opt_steps": 5, "opt_lr": 0.02, "n_ode_steps": 5, "n_grad_steps": 5, "style_weight": 0.1}
+    search |= {"gram_weight": 0.0, "anchor_weight": 1.0, "reference_dir": "recordings"}
+    job["search"] = node("SelvaDittoOptimizer", **sampling, **search)
+    found = {"data_dir": "lora_clips", "output_path": "found.pt", "n_samples": 2, "seed": 1}
+    job["find"] = node("SelvaActivationSteeringExtractor", model=["model", 0], **found)
     history, _ = await client.run(job)
     files = {file["filename"].split("_")[0]: place(base, file) for file in saved_videos(history)}
     different = {name: samples(path) for name, path in files.items()}
-    assert set(different) == {"one", "two", "both"}
+    assert set(different) == set(others)
     sounds = [before, *different.values()]
     assert not any(np.array_equal(a, b) for i, a in enumerate(sounds) for b in sounds[:i])
     history, seen = await client.run({**main_job(), "save": saved("branches/after")})
     assert "sound" in seen["executed"]
     assert "model" not in seen["executed"]
     assert np.array_equal(samples(place(base, saved_videos(history)[0])), before)
-    print(
-        f"two branches: base equal in bits after {len(job)} nodes with other adapters and tools on one model"
-    )
+    print(f"two branches: base equal in bits after {len(job)} nodes with other adapters, styles and tools")
 
 
 async def training(client: Client, base: Path) -> None:
@@ -268,6 +280,13 @@ def hostile_jobs() -> Iterator[tuple[str, dict[str, Any]]]:
         use = {**job, "lora": load, "sound": node("SelvaSampler", **job["sound"]["inputs"])}
         use["sound"]["inputs"]["model"] = ["lora", 0]
         yield f"LoraLoader.adapter_path = {value[:30]!r}", use
+    loaders = {"SelvaTextualInversionLoader": "textual_inversion", "SelvaBigvganLoader": "model"}
+    for kind, socket in {**loaders, "SelvaActivationSteeringLoader": "steering_vectors"}.items():
+        wires = {"model": ["model", 0]} if socket == "model" else {}
+        for value in [*paths, "", "nowhere.pt", "/etc/passwd", "."]:
+            sampling = {**job["sound"]["inputs"], socket: ["load", 0]}
+            use = {"load": node(kind, path=value, **wires), "sound": node("SelvaSampler", **sampling)}
+            yield f"{kind}.path = {value[:30]!r}", {**job, **use}
     numbers = [math.nan, math.inf, 1e300, -1e300, 10**30]
     for kind, inputs in {
         "features": ("fps", "duration", "mask_strength", "start"),
@@ -363,17 +382,16 @@ def check_length(base: Path, file: dict[str, str]) -> str:
         return f"{size} at {float(rate):.5g} fps, picture {float(seconds):.3f} s, sound {length:.3f} s"
 
 
-PICTURE = """(async (graph) => {
+PICTURE = """(async (graph, offset) => {
   const until = async (ready) => { while (!ready()) await new Promise((go) => setTimeout(go, 100)); };
   await until(() => window.app?.graph && window.LiteGraph?.registered_node_types?.SelvaSampler);
   await new Promise((go) => setTimeout(go, 1500));
   await window.app.loadGraphData(graph);
   await new Promise((go) => setTimeout(go, 1000));
   const canvas = window.app.canvas;
-  const right = Math.max(...graph.nodes.map((node) => node.pos[0] + node.size[0]));
-  const bottom = Math.max(...graph.nodes.map((node) => node.pos[1] + node.size[1]));
-  canvas.ds.scale = Math.min(1, (innerWidth - 170) / right, (innerHeight - 110) / bottom);
-  canvas.ds.offset = [60 / canvas.ds.scale, 40 / canvas.ds.scale];
+  canvas.ds.scale = 1;
+  const {left, top} = canvas.canvas.getBoundingClientRect();
+  canvas.ds.offset = [offset[0] - left, offset[1] - top];
   canvas.setDirty(true, true);
   const done = new Promise((go) => {
     window.app.api.addEventListener("execution_success", () => go("done"));
@@ -391,18 +409,41 @@ PICTURE = """(async (graph) => {
   covers.forEach((each) => each.remove());
   await new Promise((go) => setTimeout(go, 500));
   return result;
-})(%s)"""
+})(%s, %s)"""
+# No dialog of the first start, and no tools of the page over the nodes.
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "Comfy.Graph.CanvasMenu": False,
+}
+BARS, MARGIN = (60, 100), 30  # of the page, at its left and top; and around the nodes
 
 
-async def pictures(client: Client, base: Path, chromium: str, folder: Path) -> None:
-    """Must show 4: each example after a run, to be looked at."""
-    known = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}  # no dialog of the first start
-    async with client.http.post("/settings", json=known) as answer:
+async def pictures(client: Client, base: Path, chromium: str, folder: Path, only: str) -> None:
+    """Must show 4: each example after a run, to be looked at; or the one whose name ends in ``only``."""
+    async with client.http.post("/settings", json=SETTINGS) as answer:
         assert answer.status == 200
-    for path in sorted((ROOT / "example_workflows").glob("*.json")):
-        script, target = PICTURE % path.read_text(), folder / f"{path.stem}.jpg"
+    for path in sorted((ROOT / "example_workflows").glob(f"*{only}.json")):
+        # A node whose result is kept would not show its text again.
+        async with client.http.post("/free", json={"unload_models": True, "free_memory": True}) as answer:
+            assert answer.status == 200
+        nodes, target = json.loads(path.read_text())["nodes"], folder / f"{path.stem}.jpg"
+        corner = [min(node["pos"][axis] for node in nodes) - MARGIN for axis in (0, 1)]
+        corner[1] -= 60  # title and badge
+        far = [max(node["pos"][axis] + node["size"][axis] for node in nodes) + MARGIN for axis in (0, 1)]
+        offset = [bar - place for bar, place in zip(BARS, corner, strict=True)]
+        width, height = (place + shift for place, shift in zip(far, offset, strict=True))
         result = await asyncio.to_thread(
-            evaluate, chromium, client.url, script, base / "profile" / path.stem, timeout=300, picture=target
+            evaluate,
+            chromium,
+            client.url,
+            PICTURE % (path.read_text(), json.dumps(offset)),
+            base / "profile" / path.stem,
+            timeout=300,
+            picture=target,
+            size=(width, height),
+            part=BARS,
         )
         assert result == "done", f"{path.stem}: {result}"
         print(f"{path.stem}: {target.name}, {target.stat().st_size // 1000} kB")
@@ -413,7 +454,7 @@ async def checks(arguments: argparse.Namespace, url: str, pid: int, base: Path) 
     async with Client(url) as client:
         if arguments.pictures:
             assert chromium, "pictures need a Chromium"
-            await pictures(client, base, chromium, arguments.pictures)
+            await pictures(client, base, chromium, arguments.pictures, arguments.only)
             return
         basic = main_job()
         if arguments.only in ("", "examples"):
@@ -441,7 +482,11 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, help="video for Load Video; default: a drawn one")
     parser.add_argument("--vhs", type=Path, help="checkout of Video Helper Suite")
     parser.add_argument("--pictures", type=Path, help="only take pictures of the example workflows, into DIR")
-    parser.add_argument("--only", default="", help="examples, sound, training, layouts, hostile or memory")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="examples, sound, training, layouts, hostile or memory; with --pictures, one example",
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the server and of the command line: one sum, one sound
     packs = [arguments.vhs] if arguments.vhs else []

@@ -49,6 +49,8 @@ def server(comfyui: Path, python: str, base: Path, *packs: Path) -> Iterator[tup
                 break
             assert process.poll() is None, (base / "server.log").read_text()[-2000:]
             time.sleep(0.3)
+        started = (base / "server.log").read_text()
+        assert "IMPORT FAILED" not in started, started[-2000:]
         yield url, process.pid
     finally:
         process.terminate()
@@ -89,7 +91,7 @@ class Client:
         errors = [each for node in body["node_errors"].values() for each in node["errors"]]
         refused = "; ".join(f"{each['message']}: {each['details']}" for each in errors)
         if "prompt_id" not in body:
-            raise Refused(refused)
+            raise Refused(refused or f"{body['error']['message']}: {body['error']['details']}")
         sent = 0.0
         async for message in self.socket:
             if message.type == aiohttp.WSMsgType.BINARY:
@@ -137,7 +139,8 @@ def to_prompt(graph: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
         entry, values, inputs = info[node["type"]]["input"], list(node["widgets_values"]), {}
         linked = {each["name"]: sources[each["link"]] for each in node["inputs"] if each["link"] is not None}
         for name, spec in {**entry.get("required", {}), **entry.get("optional", {})}.items():
-            if isinstance(spec[0], list) or spec[0] in WIDGETS:
+            is_widget = isinstance(spec[0], list) or spec[0] in WIDGETS
+            if is_widget and values:  # one that came later is left out, and is as the node has it
                 inputs[name] = values.pop(0)
                 if len(spec) > 1 and spec[1].get("control_after_generate"):
                     values.pop(0)

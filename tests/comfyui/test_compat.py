@@ -73,6 +73,72 @@ COMPAT = {
     "SelvaLoraScheduler": [("model", "SELVA_MODEL"), ("experiments_file", "STRING", "experiments.json")],
     "SelvaSkipExperiment": [("output_root", "STRING", "")],
     "SelvaLoraEvaluator": [("model", "SELVA_MODEL"), ("eval_file", "STRING", "eval_batch.json")],
+    "SelvaTextualInversionTrainer": [
+        ("model", "SELVA_MODEL"),
+        ("data_dir", "STRING", ""),
+        ("output_path", "STRING", "textual_inversion.pt"),
+        ("n_tokens", "INT", 4, 1, 16, None),
+        ("steps", "INT", 3000, 100, 50_000, None),
+        ("lr", "FLOAT", 2e-4, 1e-5, 1e-1, 1e-5),
+        ("batch_size", "INT", 4, 1, 64, None),
+        ("seed", "INT", 42, 0, 2**32 - 1, None),
+        ("save_every", "INT", 1000, 100, 10_000, None),
+        ("inject_mode", "COMBO", "suffix"),
+        ("init_text", "STRING", ""),
+        ("warmup_steps", "INT", 100, 0, 1000, None),
+    ],
+    "SelvaTextualInversionLoader": [("path", "STRING", "textual_inversion.pt")],
+    "SelvaTiScheduler": [("model", "SELVA_MODEL"), ("experiments_file", "STRING", "ti_experiments.json")],
+    "SelvaActivationSteeringExtractor": [
+        ("model", "SELVA_MODEL"),
+        ("data_dir", "STRING", ""),
+        ("output_path", "STRING", "steering_vectors.pt"),
+        ("n_samples", "INT", 16, 1, 256, None),
+        ("seed", "INT", 42, 0, 2**32 - 1, None),
+    ],
+    "SelvaActivationSteeringLoader": [("path", "STRING", "steering_vectors.pt")],
+    "SelvaBigvganTrainer": [
+        ("model", "SELVA_MODEL"),
+        ("data_dir", "STRING", ""),
+        ("output_path", "STRING", "bigvgan_bj.pt"),
+        ("train_mode", "COMBO", "snake_alpha_only"),
+        ("steps", "INT", 2000, 100, 50_000, None),
+        ("lr", "FLOAT", 1e-4, 1e-6, 1e-2, 1e-5),
+        ("batch_size", "INT", 4, 1, 32, None),
+        ("segment_seconds", "FLOAT", 2.0, 0.25, 30.0, 0.25),
+        ("lambda_l2sp", "FLOAT", 1e-3, 0.0, 0.1, 1e-4),
+        ("use_gafilter", "BOOLEAN", True),
+        ("gafilter_kernel_size", "INT", 9, 3, 31, 2),
+        ("lambda_phase", "FLOAT", 1.0, 0.0, 5.0, 0.1),
+        ("save_every", "INT", 500, 50, 10_000, None),
+        ("seed", "INT", 42, 0, 2**32 - 1, None),
+        ("discriminator_path", "STRING", ""),
+        ("lora_adapter", "STRING", ""),
+    ],
+    "SelvaBigvganLoader": [("model", "SELVA_MODEL"), ("path", "STRING", "bigvgan_bj.pt")],
+    "SelvaBigvganScheduler": [
+        ("model", "SELVA_MODEL"),
+        ("experiments_file", "STRING", "bigvgan_experiments.json"),
+    ],
+    "SelvaDittoOptimizer": [
+        ("model", "SELVA_MODEL"),
+        ("features", "SELVA_FEATURES"),
+        ("prompt", "STRING", ""),
+        ("negative_prompt", "STRING", ""),
+        ("reference_dir", "STRING", ""),
+        ("n_opt_steps", "INT", 50, 5, 500, None),
+        ("opt_lr", "FLOAT", 0.02, 0.001, 2.0, 0.001),
+        ("n_ode_steps", "INT", 10, 5, 50, None),
+        ("n_grad_steps", "INT", 5, 1, 50, None),
+        ("style_weight", "FLOAT", 0.1, 0.0, 10.0, 0.05),
+        ("gram_weight", "FLOAT", 0.0, 0.0, 1.0, 0.01),
+        ("anchor_weight", "FLOAT", 1.0, 0.0, 10.0, 0.1),
+        ("steps", "INT", 25, 1, 200, None),
+        ("cfg_strength", "FLOAT", 4.5, 1.0, 20.0, 0.1),
+        ("seed", "INT", 0, 0, 2**32 - 1, None),
+        ("normalize", "BOOLEAN", True),
+        ("target_lufs", "FLOAT", -27.0, -40.0, -6.0, 1.0),
+    ],
     "SelvaVaeRoundtrip": [("model", "SELVA_MODEL"), ("audio", "AUDIO")],
     "SelvaHfSmoother": [
         ("audio", "AUDIO"),
@@ -111,6 +177,15 @@ OUTPUTS = {
     "SelvaLoraScheduler": [("summary_path", "STRING"), ("comparison_curves", "IMAGE")],
     "SelvaSkipExperiment": [("flag_path", "STRING")],
     "SelvaLoraEvaluator": [("summary_path", "STRING"), ("comparison_image", "IMAGE")],
+    "SelvaTextualInversionTrainer": [("embeddings_path", "STRING"), ("loss_curve", "IMAGE")],
+    "SelvaTextualInversionLoader": [("textual_inversion", "TEXTUAL_INVERSION")],
+    "SelvaTiScheduler": [("summary_path", "STRING"), ("comparison_curves", "IMAGE")],
+    "SelvaActivationSteeringExtractor": [("steering_path", "STRING")],
+    "SelvaActivationSteeringLoader": [("steering_vectors", "STEERING_VECTORS")],
+    "SelvaBigvganTrainer": [("checkpoint_path", "STRING")],
+    "SelvaBigvganLoader": [("model", "SELVA_MODEL")],
+    "SelvaBigvganScheduler": [("summary_path", "STRING"), ("comparison_curves", "IMAGE")],
+    "SelvaDittoOptimizer": [("audio", "AUDIO")],
     "SelvaVaeRoundtrip": [("audio_reconstructed", "AUDIO")],
     **{
         name: [("audio", "AUDIO")]
@@ -126,6 +201,9 @@ REQUIRED = {
     "SelvaFeatureExtractor": 3,
     "SelvaSampler": 8,
     "SelvaLoraTrainer": 6,
+    "SelvaTextualInversionTrainer": 9,
+    "SelvaBigvganTrainer": 14,
+    "SelvaDittoOptimizer": 15,
 }
 
 
@@ -163,6 +241,18 @@ def test_seeds_are_followed_by_their_control(nodes):
     assert trainer["timestep_mode"]["options"] == ["uniform", "logit_normal", "curriculum"]
     assert trainer["init_mode"]["options"] == ["standard", "pissa"]
     assert trainer["lr_schedule"]["options"][:2] == ["constant", "cosine"]
+    tokens = {each.id: each.settings for each in nodes["SelvaTextualInversionTrainer"].define_schema().inputs}
+    assert tokens["inject_mode"]["options"] == ["suffix", "prefix"]
+    vocoder = {each.id: each.settings for each in nodes["SelvaBigvganTrainer"].define_schema().inputs}
+    assert vocoder["train_mode"]["options"][:2] == ["snake_alpha_only", "all_params"]
+    for name in (
+        "TextualInversionTrainer",
+        "ActivationSteeringExtractor",
+        "BigvganTrainer",
+        "DittoOptimizer",
+    ):
+        found = {each.id: each.settings for each in nodes[f"Selva{name}"].define_schema().inputs}
+        assert found["seed"]["control_after_generate"] is True
     seeds = {each.id: each.settings for each in nodes["SelvaSampler"].define_schema().inputs}
     assert seeds["seed"]["control_after_generate"] is True
     assert seeds["prompt"]["multiline"] is True
@@ -178,6 +268,12 @@ def test_seeds_are_followed_by_their_control(nodes):
         "SelvaLoraScheduler",
         "SelvaSkipExperiment",
         "SelvaLoraEvaluator",
+        "SelvaTextualInversionTrainer",
+        "SelvaTiScheduler",
+        "SelvaActivationSteeringExtractor",
+        "SelvaBigvganTrainer",
+        "SelvaBigvganScheduler",
+        "SelvaDittoOptimizer",
     ],
 )
 def test_what_makes_a_result_of_its_own_can_be_queued_alone(nodes, name):

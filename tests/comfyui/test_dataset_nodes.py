@@ -353,6 +353,40 @@ def test_the_browser_chooses_by_label_split_and_faults(nodes, listed):
         run("pets", 0, only_label="bird")
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"dataset_json": "other"},
+        {"index": 1},
+        {"split": "val"},
+        {"only_label": "cat"},
+        {"with_faults": False},
+    ],
+    ids=str,
+)
+def test_each_input_of_the_browser_changes_what_it_gives(nodes, comfy, changed):
+    node = nodes["SelvaDatasetBrowser"]
+    for folder, labels in (("pets", ("dog", "cat", "cow")), ("other", ("hen", "pig", "fox"))):
+        (comfy.base / folder).mkdir()
+        entries = [{"id": label, "label": label, "split": "train", "checks": {}} for label in labels]
+        entries[0]["checks"] = {"silence": "It is silent."}
+        entries[2]["split"] = "val"
+        content = json.dumps({"version": 1, "entries": entries})
+        (comfy.base / folder / "dataset.json").write_text(content)
+    usual = {"dataset_json": "pets", "index": 0, "split": "any", "only_label": "", "with_faults": True}
+    assert set(changed) <= set(usual) == {each.id for each in node.define_schema().inputs}
+    assert node.execute(**usual).args[6:] == ("dog", 2, 3)
+    assert node.execute(**usual | changed).args != node.execute(**usual).args
+
+
+def test_each_input_of_the_steps_is_changed_in_a_test_above(nodes):
+    changed = {
+        name: {key for node, settings in CHANGES if node == name for key in settings} for name in TOOLS
+    }
+    for name, keys in changed.items():
+        assert {each.id for each in nodes[name].define_schema().inputs} == {"dataset"} | keys
+
+
 def test_the_browser_sees_another_list_and_refuses_one_that_leads_out(nodes, listed):
     node = nodes["SelvaDatasetBrowser"]
     before = node.fingerprint_inputs("pets", index=0)

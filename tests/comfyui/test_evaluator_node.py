@@ -42,6 +42,21 @@ def test_adapters_and_base_are_compared_in_numbers_sounds_and_a_picture(evaluate
     assert 0 <= picture.min() < picture.max() <= 1
 
 
+def test_another_file_is_another_comparison_and_numbers_of_several_clips_are_told(
+    evaluate, comfy, nodes, model
+):
+    evaluate()
+    usual = (comfy.base / "models" / "eval.json").read_text()
+    changed = json.loads(usual) | {"max_clips": 2, "output_dir": "other", "seed": 7}
+    (comfy.base / "output" / "other.json").write_text(json.dumps(changed))
+    path, _, report = nodes["SelvaLoraEvaluator"].execute(model, "other.json").args
+    told = json.loads(Path(path).read_text())
+    assert Path(path).parent == comfy.base / "output" / "other" and (told["n_clips"], told["seed"]) == (2, 7)
+    whole = told["adapters"][1]["set_metrics"]
+    assert whole["clip_diversity"] > 0
+    assert f"ltas_distance {whole['ltas_distance']['value']:.3g}, " in report.splitlines()[1]
+
+
 def test_an_adapter_that_is_nowhere_fails_alone(evaluate):
     report = evaluate(adapters=[{"id": "base"}, {"id": "gone", "path": "adapters/gone.pt"}])[2]
     assert "copies 0" in report.splitlines()[0]

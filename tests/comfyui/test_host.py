@@ -136,6 +136,21 @@ def test_a_job_reports_stage_bar_and_text(host, comfy):
     assert comfy.progress == [(250, 1000), (1000, 1000)]
 
 
+def test_what_a_model_reads_later_is_told_by_the_node_that_runs(host, comfy):
+    """The loader's own text stays: it said its last word when it was done."""
+    with host.job(ComfyNode) as loader:
+        loader.say("loaded")
+    loader.progress(Progress("checking a file", 1, 2))
+    assert comfy.texts == ["loaded"]
+    with host.job(ComfyNode):
+        loader.progress(Progress("checking a file", 1, 2))
+        assert comfy.texts == ["loaded", "checking a file"]
+        comfy.cancel_at = 0
+        with pytest.raises(Interrupted):
+            loader.progress(Progress("checking a file", 2, 2))
+    assert comfy.progress == []
+
+
 def test_cancel_is_heard_at_every_report_even_between_updates_of_the_bar(host, comfy):
     with pytest.raises(Interrupted), host.job(ComfyNode) as run:
         run.progress(Progress("sampling", 1, 1000))

@@ -8,8 +8,11 @@ import pytest
 import soundfile
 import torch
 from comfyui.stand_in import VideoComponents, VideoFromComponents, VideoFromFile
+from comfyui.style_files import write_style
+from comfyui.test_style_nodes import SEARCH, TOKENS, VOCODER
 from comfyui.test_training_nodes import FAST, make_data
 from small_generator import moved
+from small_style import write_tones
 
 from selva_audio.adapters import Adapter, write_adapter
 from selva_audio.cli.app import run as selva
@@ -96,8 +99,25 @@ def test_the_base_output_is_the_same_before_and_after_every_node(
     adapter = write_adapter(tmp_path / "a.pt", Adapter(made.deltas, {**made.meta, "variant": "demo_16k"}))
     data = make_data(nodes, model, images, tmp_path / "clips", count=2)
     plan_files(comfy.base / "models", data, adapter)
+    for kind, quick, sounding in (("tokens", TOKENS, data), ("vocoders", VOCODER, tmp_path / "sounds")):
+        base = {name: value for name, value in quick.items() if name != "output_path"}
+        plan = {"data_dir": str(sounding), "base": base, "experiments": [{"id": "one"}]}
+        (comfy.base / "models" / f"{kind}.json").write_text(json.dumps(plan))
     video = VideoFromComponents(VideoComponents(images(24), 24))
+    style = write_style(model, tmp_path / "style")
+    tokens = nodes["SelvaTextualInversionLoader"].execute(str(style["tokens"])).args[0]
+    vectors = nodes["SelvaActivationSteeringLoader"].execute(str(style["steering"])).args[0]
+    wires = {"textual_inversion": tokens, "steering_vectors": vectors}
+    sounds = str(write_tones(tmp_path / "sounds", 2))
     others = [
+        ("SelvaTextualInversionTrainer", [model, str(data)], TOKENS),
+        ("SelvaTiScheduler", [model, "tokens.json"], {}),
+        ("SelvaActivationSteeringExtractor", [model, str(data), "v.pt"], {"n_samples": 1, "seed": 0}),
+        ("SelvaBigvganTrainer", [model, sounds], VOCODER),
+        ("SelvaBigvganScheduler", [model, "vocoders.json"], {}),
+        ("SelvaBigvganLoader", [model, str(style["vocoder"])], {}),
+        ("SelvaDittoOptimizer", [model, features], {**SEARCH, **wires, "reference_dir": sounds}),
+        ("SelvaSampler", [model, features], {**sampling, **wires, "duration": 0.8}),
         ("SelvaLoraLoader", [model, str(adapter), -1.0], {}),
         ("SelvaLoraTrainer", [model, str(data)], FAST),
         ("SelvaLoraScheduler", [model, "series.json"], {}),
@@ -115,7 +135,7 @@ def test_the_base_output_is_the_same_before_and_after_every_node(
     ]
     for name, arguments, keywords in others:
         result = nodes[name].execute(*arguments, **keywords)
-        if name in ("SelvaLoraLoader", "SelvaLoraTrainer"):
+        if name in ("SelvaLoraLoader", "SelvaLoraTrainer", "SelvaBigvganLoader"):
             adapted = nodes["SelvaSampler"].execute(result.args[0], features, **settings)
             assert not torch.equal(adapted.args[0]["waveform"], before)
         assert weights(model) == state, name

@@ -188,6 +188,40 @@ def test_validation_and_its_patience_and_samples_are_told(train):
     assert (Path(told["output_dir"]) / "sample_step00002.wav").is_file()
 
 
+def test_patience_ends_the_training_and_memory_is_saved_where_that_is_asked(train, monkeypatch):
+    from selva_audio.training import lora
+
+    calls = []
+    recompute = lora.recompute_blocks
+    monkeypatch.setattr(lora, "recompute_blocks", lambda generator: (calls.append(1), recompute(generator)))
+    # A validation that gets no better, whatever is trained.
+    monkeypatch.setattr(lora.LoraTraining, "validate", lambda training, on_progress: {"val_loss": 1.0})
+    common = {"steps": 2, "save_every": 1}
+    usual = json.loads(Path(train(**common)[3]).read_text())
+    assert usual["steps"] == 2 and not usual["stopped_early"] and not calls
+    found = json.loads(Path(train(**common, patience=1, grad_checkpoint=True)[3]).read_text())
+    assert found["steps"] == 1 and found["stopped_early"] and calls == [1]
+
+
+def test_each_input_of_the_trainer_is_changed_in_a_test_above(nodes):
+    changed = {name for settings, _ in CHANGES for name in settings}
+    elsewhere = {
+        "model": "test_the_trainer_gives_the_model_with_the_adapter_its_files_and_the_curve",
+        "data_dir": "test_save_every_resume_path_and_directories_count",
+        "output_dir": "test_save_every_resume_path_and_directories_count",
+        "save_every": "test_save_every_resume_path_and_directories_count",
+        "resume_path": "test_save_every_resume_path_and_directories_count",
+        "ema_decay": "test_a_running_average_is_an_adapter_beside_the_other",
+        "val_fraction": "test_validation_and_its_patience_and_samples_are_told",
+        "sample_steps": "test_validation_and_its_patience_and_samples_are_told",
+        "patience": "test_patience_ends_the_training_and_memory_is_saved_where_that_is_asked",
+        "grad_checkpoint": "test_patience_ends_the_training_and_memory_is_saved_where_that_is_asked",
+    }
+    inputs = {each.id for each in nodes["SelvaLoraTrainer"].define_schema().inputs}
+    assert changed | elsewhere.keys() == inputs
+    assert all(test in globals() for test in elsewhere.values())
+
+
 def test_a_relative_data_set_is_looked_for_where_comfyui_was_started_first(train, data, comfy, monkeypatch):
     monkeypatch.chdir(data.parent)
     assert train(data_dir="clips")

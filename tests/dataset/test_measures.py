@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from selva_audio.dataset.measures import (
     background_snr,
-    block_levels,
     dc_dbfs,
     silence_fraction,
 )
+from selva_audio.media.loudness import block_levels
 
 RATE = 16000
 TIME = np.arange(8 * RATE) / RATE

@@ -110,8 +110,20 @@ def test_the_guard_turns_down_exactly_what_was_raised_past_the_ceiling(seed, bef
 
 def test_a_quiet_sound_reaches_its_lufs_though_parts_of_it_lie_under_the_absolute_gate():
     times = torch.arange(32000) / 16000
-    tone = torch.sin(2 * torch.pi * 1000 * times) * torch.where(times < 1, 1.0, 0.4)
-    quiet = (tone * 10 ** (-63 / 20))[None]
+    tone = torch.sin(2 * torch.pi * 50 * times) * torch.where(times < 1, 1.0, 0.4)
+    quiet = (tone * 10 ** (-56 / 20))[None]
     assert lufs(quiet, 16000) - lufs(quiet * 10, 16000) > -19.9
     levelled, _ = normalize(quiet, 16000, "lufs", -30.0, -1.0)
     assert lufs(levelled, 16000) == pytest.approx(-30, abs=0.01)
+
+
+def test_rounding_noise_is_silence_and_a_quiet_click_is_not():
+    noise = 10 ** (-67 / 20) * torch.randn(1, 8 * 16000, generator=torch.Generator().manual_seed(0))
+    same, note = normalize(noise, 16000, "rms", -27.0, -1.0)
+    assert torch.equal(same, noise)
+    assert "silent" in note
+    click = torch.zeros(1, 8 * 16000)
+    click[0, 5000:5400] = 10 ** (-50 / 20)
+    assert rms_dbfs(click) < -70
+    louder, _ = normalize(click, 16000, "rms", -33.0, -1.0)
+    assert rms_dbfs(louder) == pytest.approx(-33.0, abs=0.01)

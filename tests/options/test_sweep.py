@@ -241,3 +241,17 @@ def test_the_schema_accepts_what_is_read_and_refuses_what_is_not():
     assert not check(OURS | {"base": {"rnak": 8}})
     assert not check(OURS | {"experiments": [{"id": "a", "rank": 0}]})
     assert not check({"seeds": [1]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "foreign"), [("ti", "n_tokens", "rank"), ("vocoder", "train_mode", "rank")]
+)
+def test_the_schema_of_another_kind_has_its_settings(kind, own, foreign):
+    jsonschema = pytest.importorskip("jsonschema")
+    check = jsonschema.Draft202012Validator(plan_schema(kind)).is_valid
+    plan = {"kind": kind, "data_dir": "clips", "seeds": [1]}
+    value = {"n_tokens": 4, "train_mode": "all_params"}[own]
+    assert check(plan | {"base": {own: value}}) and check(plan | {"grid": {own: [value]}})
+    assert not check(plan | {"base": {foreign: 8}}) and not check(plan | {"kind": "lora"})
+    assert not check(plan | {"eval": {"steps": 1}})
+    assert parse_plan(plan | {"base": {own: value}}).kind == kind

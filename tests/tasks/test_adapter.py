@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_generator import moved
 
-from selva_audio.adapters import Adapter, read_adapter, write_adapter
+from selva_audio.adapters import Adapter, Delta, dense, read_adapter, write_adapter
 from selva_audio.bundle import load_model
 from selva_audio.errors import CheckpointError, InputError
 from selva_audio.options import FeatureOptions, GenerateOptions
@@ -104,6 +104,40 @@ def test_several_adapters_become_one(adapters, tmp_path) -> None:
     joined = read_adapter(tmp_path / "one.pt")
     assert joined.rank == result["rank"] == 9
     assert [each["file"] for each in joined.meta["merged_from"]] == ["plain.pt", "pissa.pt"]
+
+
+def test_several_adapters_become_one_of_a_lower_rank_with_its_loss_told(adapters, tmp_path):
+    paths = [adapters["plain"], adapters["pissa"]]
+    whole = merge_adapters(paths, tmp_path / "whole.pt", into="adapter")
+    result = merge_adapters(paths, tmp_path / "small.pt", into="adapter", rank=4)
+    small, exact = read_adapter(tmp_path / "small.pt"), read_adapter(tmp_path / "whole.pt")
+    assert whole["least_energy"] == 1 and small.rank == result["rank"] == 4
+    kept = [float((dense(small.deltas[n]).norm() / dense(d).norm()) ** 2) for n, d in exact.deltas.items()]
+    assert result["least_energy"] == pytest.approx(min(kept), rel=1e-4) and min(kept) < 1
+    with pytest.raises(InputError, match="Whole weights have no rank"):
+        merge_adapters(paths, tmp_path / "w.safetensors", rank=4)
+
+
+def test_intruders_are_taken_out_while_converting(tmp_path):
+    base = load_generator("demo_16k")
+    path = "fused_blocks.0.attn.qkv"
+    weight = base.get_submodule(path).weight.detach().double()
+    u, sigma, vh = torch.linalg.svd(weight)
+    new = Delta(vh[-1:].float(), (3 * sigma[0] * u[:, -1:]).float(), 1.0)
+    write_adapter(tmp_path / "new.pt", Adapter({path: new}, {"variant": "demo_16k"}))
+
+    def count(name):
+        (row,) = adapter_info(tmp_path / name, variant="demo_16k", intruders=True)["modules"]
+        return row["intruders"]["counts"][0.5]
+
+    result = convert_adapter(tmp_path / "new.pt", tmp_path / "out.safetensors", intruder_strength=0)
+    assert (count("new.pt"), count("out.safetensors")) == (1, 0)
+    assert [(row["path"], row["intruders"]) for row in result["reduced"]] == [(path, 1)]
+    assert (
+        convert_adapter(tmp_path / "new.pt", tmp_path / "same.pt")["reduced"] == [] and count("same.pt") == 1
+    )
+    with pytest.raises(InputError, match="is no share"):
+        convert_adapter(tmp_path / "new.pt", tmp_path / "x.pt", intruder_strength=2)
 
 
 @pytest.mark.parametrize("name", ["c.safetensors", "c.pt", "folder"])

@@ -6,7 +6,7 @@ import torch
 from selva_audio.features import VideoFeatures
 from selva_audio.media.encode import write_video
 from selva_audio.records import Audio
-from selva_audio.tasks.describe import describe_audio, describe_features, describe_video
+from selva_audio.tasks.describe import describe_audio, describe_comparison, describe_features, describe_video
 
 
 def test_features_are_told_by_length_and_tokens():
@@ -27,3 +27,16 @@ def test_a_video_is_told_by_frames_and_rate(tmp_path, frames):
     file = write_video(np.zeros((3, 8, 8, 3), np.uint8), 30000 / 1001, tmp_path / "a.mp4")
     assert describe_video(file) == "3 frames, 29.97 fps"
     assert describe_video(frames(1), 16.0) == "1 frame, 16 fps"
+
+
+def test_adapters_are_told_by_the_numbers_of_the_set_before_means_over_its_clips():
+    interval = {"value": 3.0, "low": 2.0, "high": 4.0}
+    made = {
+        "id": "trained",
+        "status": "completed",
+        "set_metrics": {"ltas_distance": interval, "kad_mel": None, "clip_diversity": 0.7},
+        "avg_metrics": {"ltas_distance": 9.0, "mel_l1": 0.42, "diversity": None},
+        "copies": ["a"],
+    }
+    summary = {"adapters": [made, {"id": "lost", "status": "failed"}]}
+    assert describe_comparison(summary) == ["trained: ltas_distance 3, mel_l1 0.42, copies 1", "lost: failed"]

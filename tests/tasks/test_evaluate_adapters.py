@@ -9,6 +9,7 @@ import torch
 from small_generator import moved
 
 from selva_audio.adapters import Adapter, write_adapter
+from selva_audio.bundle import load_model
 from selva_audio.errors import InputError, MissingFileError
 from selva_audio.features import VideoFeatures, load_features, save_features
 from selva_audio.media.audio import read_audio, write_audio
@@ -204,6 +205,18 @@ def test_each_setting_of_the_sampler_changes_the_sound(demo_model, data, done, t
     assert [path.name for path in (tmp_path / "out" / "base").iterdir()] == ["a.wav"]
     first, second = (read_audio(folder / "base" / "a.wav").waveform for folder in (output, tmp_path / "out"))
     assert not torch.equal(first, second)
+
+
+@pytest.mark.slow
+def test_a_model_in_16_bits_is_compared_too(data, adapter, tmp_path):
+    """COMPAT 5.8: the public pack's evaluator could not encode at 16 kHz."""
+    model = load_model("demo_16k", device="cpu", precision="bf16")
+    listed = {"id": "mine", "path": str(adapter)}
+    plan = plan_of(data, tmp_path, listed, max_clips=1, steps=1, forgetting_dir=str(data))
+    result = evaluate_adapters(model, plan)
+    mine = rows(result.summary)["mine"]
+    assert result.failures == () and result.summary["precision"] == "bf16"
+    assert mine["avg_metrics"]["mel_l1"] > 0 and mine["forgetting"]["clips"] == 2
 
 
 def test_a_cancel_leaves_a_whole_summary(demo_model, data, adapter, tmp_path):

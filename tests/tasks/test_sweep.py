@@ -389,6 +389,7 @@ def test_six_runs_encode_once_and_leave_the_base_as_it_was(demo_model, plan):
     assert max(each.count("running") for each in seen) == 1 and seen[-1] == ["done"] * 6
     assert result.curves == six.root / "comparison_curves.png" and result.curves.stat().st_size > 5000
     assert all(0 < record["delta_norm"] < 1 for record in summary["experiments"])
+    assert all(record["intruders"]["layers"] == 8 for record in summary["experiments"])
     assert all(record["peak_memory_gb"] > 0.1 for record in summary["experiments"])
     made = [tensors(six.root / name) for name in result.ids("done")]
     assert len({tuple(next(iter(each.values())).flatten().tolist()) for each in made}) == 6

@@ -337,6 +337,20 @@ def test_an_edit_that_wins_takes_the_place_of_the_adapter_which_is_kept_beside_i
     assert all(torch.allclose(used.deltas[path].b, before.deltas[path].b + 1) for path in used.deltas)
 
 
+def test_surgery_and_samples_can_be_left_out(demo_model, pairs, tmp_path):
+    options = LoraOptions(**QUICK | {"steps": 1, "sample_steps": 0, "surgery": False})
+    summary = train_lora(demo_model, pairs, tmp_path, options).summary
+    assert summary["surgery"] == {"status": "not tried", "reason": "It was turned off."}
+    assert not list(tmp_path.glob("sample_*"))
+
+
+def test_intruders_are_told_beside_those_of_random_changes(trained):
+    found = trained[0].summary["intruders"]
+    assert found["layers"] == found["of"] == trained[0].summary["layers"]
+    assert found["counts"].keys() == found["control"].keys() == {"0.3", "0.5", "0.6", "0.8"}
+    assert found["directions"] == 10 * found["layers"]
+
+
 def test_surgery_is_not_tried_where_too_few_clips_could_judge_it(trained):
     surgery = trained[0].summary["surgery"]
     assert surgery["status"] == "not tried" and "1 clips" in surgery["reason"]

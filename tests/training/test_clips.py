@@ -139,7 +139,11 @@ def test_features_without_clip_frames_are_told_apart(demo_model, make_source, tm
 
 def test_sounds_of_other_rates_and_channels_are_brought_to_the_models(demo_model, make_source, tmp_path):
     clips = encoded(demo_model, [make_source("a", rate=44100), make_source("b", rate=8000)], tmp_path)
-    assert clips.mean.shape[1] == demo_model.config.lengths(8.0).latent and not clips.notes
+    assert clips.mean.shape[1] == demo_model.config.lengths(8.0).latent
+    (note,) = clips.notes
+    assert "several sample rates (8000, 44100 Hz). All are brought to 16000 Hz" in note
+    assert note.endswith("those of 8000 Hz have nothing above 4000 Hz.")
+    assert not encoded(demo_model, [make_source("c", rate=44100)], tmp_path).notes
 
 
 def bad(source: ClipSource, kind: str) -> ClipSource:

@@ -218,6 +218,33 @@ def test_accumulated_batches_have_the_gradient_of_one(more):
         assert other == pytest.approx(loss, rel=1e-5)
 
 
+def test_a_mean_of_means_over_ragged_batches_would_be_seen(generator):
+    """The control of the test above: the wrong normalisation has another loss."""
+    clips = make_clips(10)
+    clips.valid[::2, 4:] = False
+    training = make_training(generator, clips, batch_size=8)
+    batch = training._draw(3, partial(keyed, 0, 3))
+    with torch.no_grad():
+        errors, counts = training._errors(batch).double(), batch.valid.sum(dim=1)
+
+    def of_tokens(part: slice) -> float:
+        return float((errors[part] * counts[part]).sum() / counts[part].sum())
+
+    wrong = [of_tokens(slice(first, first + 2)) for first in range(0, 8, 2)]
+    assert len(set(counts.tolist())) > 1
+    assert abs(sum(wrong) / 4 / of_tokens(slice(0, 8)) - 1) > 1e-4
+
+
+@pytest.mark.parametrize(("setting", "steps"), [({"clip_norm": 1e-3}, 3), ({"min_delta": 10.0}, 8)], ids=str)
+def test_settings_of_the_loop_change_what_comes_out(tmp_path, setting, steps):
+    usual, other = (run(tmp_path / str(k), steps=steps, **more) for k, more in enumerate(({}, setting)))
+    if "clip_norm" in setting:
+        one, two = (next(iter(read_adapter(each.path).deltas.values())).b for each in (usual, other))
+        assert not torch.equal(one, two)
+    else:  # nothing after the first validation is so much better
+        assert other.best["step"] == 0 < usual.best["step"]
+
+
 def test_recomputed_activations_give_the_same_gradient_to_the_bit():
     plain = gradients(lora_dropout=0.2)
     again = gradients(lora_dropout=0.2, grad_checkpoint=True)
@@ -309,6 +336,31 @@ def test_a_step_without_a_finite_loss_is_left_out_and_ten_in_a_row_end_the_run(t
     training.loss = partial(broken, bad=range(5, 20))
     with pytest.raises(GenerationError, match=r"10 steps in a row had no finite loss .* step 14"):
         run(tmp_path / "all", training)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["gpu", "cpu"],
+)
+def test_a_step_that_does_not_fit_into_memory_is_told_with_what_helps(tmp_path, error):
+    training = make_training(steps=4, batch_size=2)
+    whole = training.loss
+
+    def hungry(step, rng):
+        if step == 2:
+            raise error
+        yield from whole(step, rng)
+
+    training.loss = hungry
+    with pytest.raises(GenerationError, match=r"2 clips at once\. Try --batch-size 1 .*--grad-checkpoint"):
+        run(tmp_path, training)
+    training.loss = lambda step, rng: (_ for _ in ()).throw(RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run(tmp_path, training)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(tmp_path, monkeypatch):

@@ -4,7 +4,8 @@ import math
 import pytest
 
 from selva_audio.errors import InputError, MissingFileError
-from selva_audio.options.sweep import Experiment
+from selva_audio.options import VocoderOptions
+from selva_audio.options.sweep import OPTIONS, PATHS, Experiment
 from selva_audio.options.training import LoraOptions
 from selva_audio.training.checkpoints import write_checkpoint
 from selva_audio.training.sweep import (
@@ -211,6 +212,35 @@ def test_the_hash_follows_everything_that_the_result_depends_on():
     same = digest()
     assert digest(name="other") == same
     assert len({same, digest(rank=3), digest(base="c"), digest(data="e"), digest(seed=1)}) == 5
+
+
+def test_the_hash_follows_the_content_of_files_that_a_plan_names(tmp_path):
+    def digest(**settings):
+        each = experiment(**settings)
+        return config_hash("lora", each, base="b", data="d")
+
+    folder = tmp_path / "other"
+    prior = {"prior_dir": str(folder), "prior_preservation": 1.0}
+    found = [digest(**prior)]  # before there is one: the training itself tells of it
+    (folder / "val").mkdir(parents=True)
+    for path, content in (("a.wav", b"1"), ("a.wav", b"2"), ("val/a.npz", b"1"), ("val/b.npz", b"1")):
+        (folder / path).write_bytes(content)
+        found += [digest(**prior)]
+    (folder / "val" / "b.npz").rename(folder / "val" / "c.npz")
+    found += [digest(**prior)]
+    assert len(set(found)) == len(found)
+    (folder / "val" / "c.npz").touch()
+    assert digest(**prior) == found[-1]
+    (tmp_path / "adapter.pt").write_bytes(b"1")
+    vocoder = Experiment("v", VocoderOptions(lora_adapter=str(tmp_path / "adapter.pt")))
+    before = config_hash("vocoder", vocoder, base="b", data="d")
+    (tmp_path / "adapter.pt").write_bytes(b"2")
+    assert config_hash("vocoder", vocoder, base="b", data="d") != before
+
+
+def test_every_setting_that_is_a_path_is_known_as_one():
+    names = {name for options in OPTIONS.values() for name in options.model_fields}
+    assert {name for name in names if name.endswith(("_dir", "_path", "_adapter"))} == set(PATHS)
 
 
 def test_a_curve_is_smoothed_and_thinned_to_what_a_picture_shows():

@@ -23,9 +23,14 @@ from .dataset_tools import (
     SelvaDatasetResampler,
     SelvaDatasetSpectralMatcher,
 )
+from .ditto import SelvaDittoOptimizer
 from .generate import SelvaFeatureExtractor, SelvaFoley, SelvaModelLoader, SelvaSampler
-from .training import SelvaLoraEvaluator, SelvaLoraScheduler, SelvaLoraTrainer, SelvaSkipExperiment
+from .steering import SelvaActivationSteeringExtractor, SelvaActivationSteeringLoader
+from .sweeps import SelvaBigvganScheduler, SelvaLoraScheduler, SelvaSkipExperiment, SelvaTiScheduler
+from .textual_inversion import SelvaTextualInversionLoader, SelvaTextualInversionTrainer
+from .training import SelvaLoraEvaluator, SelvaLoraTrainer
 from .video import SelvaMux
+from .vocoder import SelvaBigvganLoader, SelvaBigvganTrainer
 
 NODES = (
     SelvaModelLoader,
@@ -38,6 +43,15 @@ NODES = (
     SelvaLoraScheduler,
     SelvaSkipExperiment,
     SelvaLoraEvaluator,
+    SelvaTextualInversionTrainer,
+    SelvaTextualInversionLoader,
+    SelvaTiScheduler,
+    SelvaActivationSteeringExtractor,
+    SelvaActivationSteeringLoader,
+    SelvaBigvganTrainer,
+    SelvaBigvganLoader,
+    SelvaBigvganScheduler,
+    SelvaDittoOptimizer,
     SelvaVaeRoundtrip,
     SelvaHfSmoother,
     SelvaSpectralMatcher,

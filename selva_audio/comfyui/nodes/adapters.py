@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..folders import find, fingerprint
+from ..folders import find, fingerprint, looked_at
 from ..host import job
 from ..present import output, told
 from ..schema import MODEL, MODEL_TIP
@@ -46,9 +46,9 @@ class SelvaLoraLoader(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, adapter_path: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, adapter_path: str | None, **others: Any) -> str:
         """Changes with the file."""
-        return fingerprint(find(adapter_path, "adapter_path", "base"))
+        return fingerprint(*looked_at(adapter_path, "adapter_path", "base"))
 
     @classmethod
     def execute(cls, model: Any, adapter_path: str, strength: float) -> io.NodeOutput:

@@ -15,14 +15,12 @@ from ..schema import (
     MODEL,
     MODEL_TIP,
     PLAYER_TIP,
-    STEERING_VECTORS,
-    TEXTUAL_INVERSION,
     VIDEO_INFO,
-    strength,
     widget,
     widgets,
 )
-from ..unused import ignored_by, not_applied
+from ..styles import apply_styles, steering_inputs, token_inputs
+from ..unused import ignored_by
 from ..wires import audio_wire, image_wire, read_clip, read_mask
 
 _MASK_TIP = (
@@ -162,15 +160,9 @@ class SelvaSampler(io.ComfyNode):
                 FEATURES.Input("features", tooltip="From SelVA Feature Extractor."),
                 *widgets(node, GenerateOptions, "prompt", "negative_prompt", "duration", "steps"),
                 *widgets(node, GenerateOptions, "cfg_strength", "seed"),
-                STEERING_VECTORS.Input(
-                    "steering_vectors", optional=True, tooltip="Not used by this version."
-                ),
-                strength("steering_strength", 0.1, 2.0, of="steering_vectors"),
+                *steering_inputs(),
                 *widgets(node, GenerateOptions, "normalize", "target_lufs", optional=True),
-                TEXTUAL_INVERSION.Input(
-                    "textual_inversion", optional=True, tooltip="Not used by this version."
-                ),
-                strength("ti_strength", 1.0, 1.0, of="textual_inversion"),
+                *token_inputs(),
                 *widgets(node, GenerateOptions, "takes", "solver", "loudness", optional=True),
                 *widgets(node, GenerateOptions, "true_peak_ceiling", "clip_conditioning", optional=True),
                 AUDIO_PLAYER.Input("audioUI", optional=True, tooltip=PLAYER_TIP),
@@ -188,10 +180,6 @@ class SelvaSampler(io.ComfyNode):
         cls,
         model: Any,
         features: Any,
-        steering_vectors: Any = None,
-        steering_strength: float = 0.1,
-        textual_inversion: Any = None,
-        ti_strength: float = 1.0,
         audioUI: Any = None,
         **settings: Any,
     ) -> io.NodeOutput:
@@ -201,12 +189,7 @@ class SelvaSampler(io.ComfyNode):
             from ...tasks.generate import generate
             from ...tasks.pictures import spectrogram_picture
 
-            unused = [
-                *not_applied(
-                    "steering_vectors", steering_vectors, "steering_strength", steering_strength, 0.1
-                ),
-                *not_applied("textual_inversion", textual_inversion, "ti_strength", ti_strength, 1.0),
-            ]
+            model, settings, unused = apply_styles(model, settings)
             options = GenerateOptions.parse(**settings)
             audio = generate(model, features, options, on_progress=run.progress)
             picture = image_wire(spectrogram_picture(audio))
@@ -237,6 +220,8 @@ class SelvaFoley(io.ComfyNode):
                 io.Mask.Input("mask", optional=True, tooltip=_MASK_TIP),
                 *widgets(node, OutputOptions, "original_audio", "original_gain_db", "duck_db", optional=True),
                 *widgets(node, GenerateOptions, "takes", "normalize", "target_lufs", optional=True),
+                *steering_inputs(),
+                *token_inputs(),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="With the first take."),
@@ -266,6 +251,7 @@ class SelvaFoley(io.ComfyNode):
             from ...tasks.mux import fitting_suffix
             from ...tasks.pictures import spectrogram_picture
 
+            model, settings, unused = apply_styles(model, settings)
             clip, (masks, note) = read_clip(video), read_mask(mask)
             result = foley(
                 model,
@@ -278,7 +264,7 @@ class SelvaFoley(io.ComfyNode):
             )
             picture = image_wire(spectrogram_picture(result.audio))
             came = f"{clip.text}, {describe_features(result.features)}"
-            text = told(run, came, describe_audio(result.audio), note, *result.notes)
+            text = told(run, came, describe_audio(result.audio), note, *result.notes, *unused)
         made = InputImpl.VideoFromFile(str(result.video))
         player = video_player(result.video, result.video.parent.name, saved=False)
         return output(made, audio_wire(result.audio), picture, text, text=text, players=[player])

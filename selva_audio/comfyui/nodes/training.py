@@ -7,14 +7,12 @@ from comfy_api.latest import io
 
 from ...options.training import LoraOptions
 from ..curves import LossCurves
-from ..folders import find, fingerprint, output_folder
+from ..folders import find, fingerprint, looked_at, output_folder
 from ..host import job
 from ..plans import find_comparison
 from ..present import output, picture_shown, told
-from ..schema import MODEL, MODEL_TIP, filled, widgets
+from ..schema import MODEL, MODEL_TIP, MODELS_FIRST, filled, widgets
 from ..wires import image_wire
-
-_FILE_TIP = "Relative: looked for in ComfyUI's models folder, then in output, its own folder and input."
 
 
 class SelvaLoraTrainer(io.ComfyNode):
@@ -74,10 +72,10 @@ class SelvaLoraTrainer(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, data_dir: str, resume_path: str = "", **others: Any) -> str:
+    def fingerprint_inputs(cls, data_dir: str | None, resume_path: str | None = "", **others: Any) -> str:
         """Changes with the files of the data set."""
-        resume = [find(resume_path, "resume_path", "here")] if resume_path.strip() else []
-        return fingerprint(find(data_dir, "data_dir", "here"), *resume)
+        data = looked_at(data_dir, "data_dir", "here")
+        return fingerprint(*data, *looked_at(resume_path, "resume_path", "here"))
 
     @classmethod
     def execute(
@@ -123,7 +121,7 @@ class SelvaLoraEvaluator(io.ComfyNode):
                     "eval_file",
                     default="eval_batch.json",
                     tooltip="JSON file with data_dir, output_dir and adapters; one without path is the base. "
-                    f"{_FILE_TIP}",
+                    f"{MODELS_FIRST}",
                 ),
             ],
             outputs=[

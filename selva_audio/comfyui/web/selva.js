@@ -1,9 +1,10 @@
 // Workflows store the values of widgets by position. This script brings the layouts of older node packs
 // into the present order when a workflow is opened. A layout is told by the types of its values.
-// It also gives SelVA LoRA Scheduler its button.
+// It also gives the schedulers their button.
 import { app } from "../../scripts/app.js";
 
 const CONTROL = ["fixed", "increment", "decrement", "randomize"];
+const SCHEDULERS = { SelvaLoraScheduler: "lora", SelvaTiScheduler: "ti", SelvaBigvganScheduler: "vocoder" };
 
 // prompt, negative_prompt, duration, steps, cfg_strength, seed, control, steering_strength, normalize, ...
 function sampler(values) {
@@ -43,7 +44,50 @@ function loraTrainer(values) {
   return found;
 }
 
-export const MIGRATIONS = { SelvaSampler: sampler, SelvaFeatureExtractor: extractor, SelvaLoraTrainer: loraTrainer };
+// data_dir, output_path, n_tokens, steps, lr, batch_size, seed, control, save_every, inject_mode, init_text, warmup_steps, ...
+function inversionTrainer(values) {
+  const found = [...values];
+  if (found.length > 6 && !CONTROL.includes(found[7])) found.splice(7, 0, "fixed");
+  if (typeof found[10] === "number") found.splice(9, 0, "suffix"); // before there was an inject_mode
+  return found;
+}
+
+// data_dir, output_path, train_mode, steps, lr, batch_size, segment_seconds, lambda_l2sp, use_gafilter,
+// gafilter_kernel_size, lambda_phase, save_every, seed, control, discriminator_path, lora_adapter, ...
+// What there was no widget for was not done: no pull to the start, no filters, no phase loss.
+function vocoderTrainer(values) {
+  const found = [...values];
+  if (typeof found[2] === "number") {
+    found.splice(2, 0, "snake_alpha_only");
+    found.splice(7, 0, 0);
+  }
+  if (typeof found[8] === "number") {
+    if (found[8] > 5) found.splice(8, 0, 0); // it is save_every, from 50 on; lambda_phase ends at 5
+    found.splice(8, 0, false, 9);
+  }
+  if (found.length > 12 && !CONTROL.includes(found[13])) found.splice(13, 0, "fixed");
+  return found;
+}
+
+// prompt, negative_prompt, reference_dir, n_opt_steps, opt_lr, n_ode_steps, n_grad_steps, style_weight, gram_weight,
+// anchor_weight, steps, cfg_strength, seed, control, normalize, target_lufs, ...
+function ditto(values) {
+  const found = [...values];
+  const missing = 13 - found.findIndex((each, place) => place > 8 && typeof each !== "number"); // the control, or normalize
+  if (missing === 1) found.splice(9, 0, 0); // before there was an anchor_weight
+  if (missing === 2) found.splice(8, 0, 0, 0); // and a gram_weight
+  if (found.length > 12 && !CONTROL.includes(found[13])) found.splice(13, 0, "fixed");
+  return found;
+}
+
+export const MIGRATIONS = {
+  SelvaSampler: sampler,
+  SelvaFeatureExtractor: extractor,
+  SelvaLoraTrainer: loraTrainer,
+  SelvaTextualInversionTrainer: inversionTrainer,
+  SelvaBigvganTrainer: vocoderTrainer,
+  SelvaDittoOptimizer: ditto,
+};
 
 export function migrate(graph) {
   const inner = graph?.definitions?.subgraphs ?? [];
@@ -65,7 +109,8 @@ function tell(severity, detail) {
 // The node that trains holds the queue: only a request beside it can reach it.
 async function skip(node) {
   const experiments_file = node.widgets.find((each) => each.name === "experiments_file").value;
-  const answer = await app.api.fetchApi("/selva/skip", { method: "POST", body: JSON.stringify({ experiments_file }) });
+  const body = JSON.stringify({ experiments_file, kind: SCHEDULERS[node.comfyClass] });
+  const answer = await app.api.fetchApi("/selva/skip", { method: "POST", body });
   const { error } = await answer.json();
   tell(error ? "error" : "info", error ?? "The experiment that runs will be left after this step.");
 }
@@ -76,7 +121,7 @@ app.registerExtension({
     migrate(graph);
   },
   nodeCreated(node) {
-    if (node.comfyClass !== "SelvaLoraScheduler") return;
+    if (!(node.comfyClass in SCHEDULERS)) return;
     const button = node.addWidget("button", "skip this experiment", null, () => skip(node));
     button.serialize = false; // values of widgets are stored by position
     button.options.serialize = false;

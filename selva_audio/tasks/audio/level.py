@@ -8,10 +8,9 @@ from torch import Tensor
 from ...media.loudness import (
     GATE_SECONDS,
     MAX_CHANNELS,
-    SILENCE_DBFS,
+    is_silent,
     level,
     normalize,
-    rms_dbfs,
     true_peak_dbtp,
 )
 from ...options import NormalizeOptions
@@ -80,7 +79,7 @@ def normalize_output(
 
 def _measure(take: Tensor, sample_rate: int, mode: str) -> tuple[float | None, str]:
     """Level of a take, or None and why it has none."""
-    if rms_dbfs(take) < SILENCE_DBFS:
+    if is_silent(take, sample_rate):
         return None, "The sound is silent, so it was left as it is."
     if mode == "lufs" and (take.shape[-1] < GATE_SECONDS * sample_rate or len(take) > MAX_CHANNELS):
         return None, (
