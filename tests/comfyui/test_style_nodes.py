@@ -403,6 +403,9 @@ def test_what_is_linked_is_decided_by_the_node_before(nodes):
         assert nodes[f"Selva{name}"].fingerprint_inputs(data_dir=None) == "[]"
     assert nodes["SelvaDittoOptimizer"].fingerprint_inputs(reference_dir=None) == "[]"
     assert nodes["SelvaLoraLoader"].fingerprint_inputs(adapter_path=None) == "[]"
+    assert nodes["SelvaLoraEvaluator"].fingerprint_inputs(eval_file=None) == "[]"
+    assert nodes["SelvaDatasetLoader"].fingerprint_inputs(folder=None) == "[]"
+    assert nodes["SelvaDatasetBrowser"].fingerprint_inputs(dataset_json=None) == "[]"
 
 
 def test_new_sounds_make_trainers_and_ditto_run_again(nodes, tmp_path):

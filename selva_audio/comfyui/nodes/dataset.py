@@ -6,7 +6,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...options import InspectOptions
-from ..folders import find, fingerprint, output_folder
+from ..folders import find, fingerprint, looked_at, output_folder, with_inner
 from ..host import job
 from ..present import audio_player, output, told
 from ..schema import AUDIO_DATASET, AUDIO_PLAYER, DATASET_TIP, PLAYER_TIP, widgets
@@ -75,11 +75,12 @@ class SelvaDatasetBrowser(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, dataset_json: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, dataset_json: str | None, **others: Any) -> str:
         """Changes with the list, and with the files beside it."""
-        path = find(dataset_json, "dataset_json", "base")
-        folder = path if path.is_dir() else path.parent
-        return fingerprint(folder, *(each for each in folder.rglob("features") if each.is_dir()))
+        found = looked_at(dataset_json, "dataset_json", "base")
+        folders = [path if path.is_dir() else path.parent for path in found]
+        inner = (each for folder in folders for each in folder.rglob("features") if each.is_dir())
+        return fingerprint(*folders, *inner)
 
     @classmethod
     def execute(
@@ -135,10 +136,10 @@ class SelvaDatasetLoader(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str) -> str:
+    def fingerprint_inputs(cls, folder: str | None) -> str:
         """Changes with the files."""
-        path = find(folder, "folder", "here")
-        return fingerprint(path, *(each for each in path.rglob("*") if each.is_dir()))
+        found = looked_at(folder, "folder", "here")
+        return fingerprint(*(each for path in found for each in with_inner(path)))
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:

@@ -133,11 +133,12 @@ class SelvaLoraEvaluator(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, eval_file: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, eval_file: str | None, **others: Any) -> str:
         """Changes with the file, its adapters and its clips."""
-        plan = find_comparison(eval_file)
-        files = [Path(each.path) for each in plan.adapters if each.path]
-        return fingerprint(find(eval_file, "eval_file", "models"), Path(plan.data_dir), *files)
+        found = looked_at(eval_file, "eval_file", "models")
+        plans = [find_comparison(str(path)) for path in found]
+        files = [Path(each.path) for plan in plans for each in plan.adapters if each.path]
+        return fingerprint(*found, *(Path(plan.data_dir) for plan in plans), *files)
 
     @classmethod
     def execute(cls, model: Any, eval_file: str) -> io.NodeOutput:
