@@ -422,6 +422,7 @@ BARS, MARGIN = (60, 100), 30  # of the page, at its left and top; and around the
 
 async def pictures(client: Client, base: Path, chromium: str, folder: Path, only: str) -> None:
     """Must show 4: each example after a run, to be looked at; or the one whose name ends in ``only``."""
+    folder.mkdir(parents=True, exist_ok=True)
     async with client.http.post("/settings", json=SETTINGS) as answer:
         assert answer.status == 200
     for path in sorted((ROOT / "example_workflows").glob(f"*{only}.json")):
