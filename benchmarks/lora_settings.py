@@ -1,7 +1,7 @@
 """``python -m benchmarks.lora_settings``: what each setting of a training does to the lesson of ``lora``.
 
-One training seed, and half the steps that are the default, so that settings have room to help or to harm.
-What is used and not trained (strength, guidance) is tried on the adapter of the default settings.
+One training seed, and a third of the default's steps, so that settings have room to help or to harm. What is
+used and not trained (strength, guidance) is tried on the adapter of the default settings.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """``python -m benchmarks.lora_variants``: PiSSA, rsLoRA and Spectral Surgery beside plain LoRA.
 
-The lesson of ``lora`` with half its steps, 12 clips to train on and 8 for validation. Start and scale are
-tried over three learning rates each, one seed, by the loss on test clips. Surgery is tried on three seeds and
-two targets, as the trainer does it, and judged on the test clips, which it has not seen.
+The lesson of ``lora`` with a third of its steps, 12 clips to train on and 8 for validation. Start and scale
+are tried over three learning rates each, one seed, by the loss on test clips. Surgery is tried on three seeds
+and two targets, as the trainer does it, and judged on the test clips, which it has not seen.
 """
 
 import argparse

@@ -4,6 +4,7 @@ A page marks such a place with ``<!-- table: NAME -->`` and ``<!-- end of table 
 marked place with what this file makes of the code.
 """
 
+import json
 import math
 import re
 import tomllib
@@ -25,6 +26,30 @@ from selva_audio.weights.manifest import FILES, WeightFile, variant_files
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_SETTINGS = ROOT / "benchmarks" / "results" / "lora_settings.json"
+# What a row of that benchmark shows: heading and format.
+_MEASURED = {
+    "train_loss": ("training loss", ".2f"),
+    "loss": ("validation loss", ".3f"),
+    "ltas_distance": ("spectrum, dB", ".1f"),
+    "mel_gram_distance": ("mel Gram", ".1f"),
+    "onset_f1_50ms": ("onset F1", ".2f"),
+    "loss_known": ("loss on known sounds", ".2f"),
+}
+# Rows of it that stand together: heading, and what the default settings are there.
+_GROUPS = {
+    "clips": ("Clips", "12"),
+    "steps": ("Steps", "500"),
+    "rank": ("Rank", "16"),
+    "target": ("Target", "qkv conv"),
+    "lr": ("Learning rate", "0.0019"),
+    "batch": ("Batch", "4, steps 500"),
+    "timesteps": ("Times", "logit_normal"),
+    "no dropped": ("Conditions", "a tenth dropped"),
+    "prompt": ("Prompt", "its own"),
+    "strength": ("Strength", "1"),
+    "guidance": ("Guidance", "4.5"),
+}
 _UNITS = {"MB": 1e6, "GB": 1e9}
 _PLACE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -115,6 +140,22 @@ def command_table(command: App) -> str:
         ]
         parts.append(_table(head, rows))
     return "\n\n".join(parts)
+
+
+def settings_table(group: str) -> str:
+    """Rows of the benchmark of LoRA settings whose names begin with a word, beside base and defaults."""
+    rows = json.loads(_SETTINGS.read_text())["rows"]
+    heading, usual = _GROUPS[group]
+    chosen = {
+        name.removeprefix(group).strip(" '"): row for name, row in rows.items() if name.startswith(group)
+    }
+    columns = {key: each for key, each in _MEASURED.items() if any(key in row for row in chosen.values())}
+    shown = {"base, untrained": rows["base"], f"{usual} (default)": rows["defaults"], **chosen}
+    lines = [
+        (name, *(f"{row[key]:{form}}" if key in row else "" for key, (_, form) in columns.items()))
+        for name, row in shown.items()
+    ]
+    return _table((heading, *(told for told, _ in columns.values())), lines)
 
 
 def layers() -> str:
@@ -232,6 +273,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "files": files_table,
     "sources": sources_table,
     "layers": layers,
+    **{f"measured {group}": partial(settings_table, group) for group in _GROUPS},
     **_commands(app, "selva"),
 }
 
