@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -198,13 +198,14 @@ def _read_peft(folder: Path) -> Adapter:
     kind = values.get("peft_type", "LORA")
     if kind != "LORA":
         raise CheckpointError(f"{config} is of a {shown(kind)} adapter; LORA is the one kind that is read.")
-    return _assemble(weights, read_state_dict(weights), _peft_meta(values), "peft")
+    is_ours = weights.suffix == ".safetensors" and HEADER_KEY in read_metadata(weights)
+    meta = _peft_meta(values) | (_json(weights, read_metadata(weights)[HEADER_KEY]) if is_ours else {})
+    return _assemble(weights, read_state_dict(weights), meta, "peft")
 
 
 def _peft_meta(values: Mapping[str, Any]) -> dict[str, Any]:
     """Our names for what a PEFT (or PrismAudio) configuration tells."""
     target = values.get("target_modules") or []
-    own: Any = values.get(HEADER_KEY)
     return {
         "variant": values.get("base_model_name_or_path") or "",
         "rank": values.get("r", values.get("rank")),
@@ -213,7 +214,6 @@ def _peft_meta(values: Mapping[str, Any]) -> dict[str, Any]:
         "use_rslora": bool(values.get("use_rslora", False)),
         "rank_pattern": values.get("rank_pattern") or {},
         "alpha_pattern": values.get("alpha_pattern") or {},
-        **(own if isinstance(own, Mapping) else {}),
     }
 
 
@@ -351,11 +351,12 @@ def _write_peft(folder: Path, adapter: Adapter) -> None:
         "fan_in_fan_out": False,
         "init_lora_weights": True,
         "inference_mode": True,
-        HEADER_KEY: {key: ready.meta[key] for key in ("steps", "clip_conditioning") if key in ready.meta},
     }
-    if "clip_conditioning" not in ready.meta:
-        config[HEADER_KEY] = {**cast(dict[str, Any], config[HEADER_KEY]), "clip_conditioning": "on"}
-    write_safetensors(folder / PEFT_WEIGHTS[0], tensors)
+    # In the header of the weights: PEFT warns of keys in its configuration that it does not know.
+    kept = {key: ready.meta[key] for key in ("steps", "clip_conditioning") if key in ready.meta}
+    write_safetensors(
+        folder / PEFT_WEIGHTS[0], tensors, {HEADER_KEY: json.dumps({"clip_conditioning": "on"} | kept)}
+    )
     write_text(folder / PEFT_CONFIG, json.dumps(config, indent=2) + "\n")
 
 

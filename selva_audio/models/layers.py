@@ -31,10 +31,25 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class ChannelLastConv1d(nn.Conv1d):
-    """Length-keeping convolution on (B, N, C), zero padded; odd kernel sizes only."""
+    """Length-keeping convolution on (B, N, C), zero padded; odd kernel sizes only.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+    Other libraries make more of its kind with the arguments of ``nn.Conv1d``, of which it has the first few.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int],
+        stride: int | tuple[int] = 1,
+        padding: int | tuple[int] | None = None,
+        *,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        (size,) = (kernel_size,) if isinstance(kernel_size, int) else kernel_size
+        padding = size // 2 if padding is None else padding
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, in) -> (B, N, out)."""
