@@ -16,7 +16,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "slow and not weights and not gpu"
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m "slow and not weights and not gpu"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -60,17 +60,22 @@ def ditto(
     json: Annotated[bool, Parameter(negative=(), help="Result as JSON on stdout.")] = False,
 ) -> int:
     """Choose the noise that the sound starts from, so that it comes near to a style."""
-    from ..tasks.adapter import with_adapters
     from ..tasks.ditto import run_ditto
     from ..tasks.generate import load_model
-    from ..tasks.style import with_steering, with_textual_inversion, with_vocoder
+    from ..tasks.style import with_files
 
     with progress_bar("Loading") as on_progress:
         bundle = load_model(**model.model_dump(), on_progress=on_progress)
-    bundle = with_adapters(bundle, adapter, adapter_strength)
-    bundle = with_textual_inversion(bundle, textual_inversion, inversion)
-    bundle = with_vocoder(bundle, vocoder)
-    bundle = with_steering(bundle, steering, steering_settings)
+    bundle = with_files(
+        bundle,
+        adapters=adapter,
+        strengths=adapter_strength,
+        textual_inversion=textual_inversion,
+        inversion=inversion,
+        vocoder=vocoder,
+        steering=steering,
+        steering_options=steering_settings,
+    )
     with progress_bar(video.name) as on_progress:
         result = run_ditto(
             bundle,

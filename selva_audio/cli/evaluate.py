@@ -9,8 +9,19 @@ from pydantic import Field
 from ..errors import InputError
 from ..options import LoadOptions, SelectivityOptions
 from .console import print_json, progress_bar, say, show
+from .settings import (
+    INVERSION,
+    STEERING,
+    Adapters,
+    InversionSettings,
+    ModelSettings,
+    Steering,
+    SteeringSettings,
+    Strengths,
+    TextualInversion,
+    Vocoder,
+)
 from .settings import MODEL as ANY_MODEL
-from .settings import STEERING, Adapters, ModelSettings, Steering, SteeringSettings, Strengths
 
 Json = Annotated[bool, Parameter(negative=(), help="Result as JSON on stdout.")]
 Output = Annotated[Path | None, Parameter(name=("--output", "-o"), help="JSON file for the result.")]
@@ -37,6 +48,9 @@ def selectivity(
     ] = None,
     adapter: Adapters = (),
     adapter_strength: Strengths = (),
+    textual_inversion: TextualInversion = None,
+    inversion: InversionSettings = INVERSION,
+    vocoder: Vocoder = None,
     steering: Steering = None,
     steering_settings: SteeringSettings = STEERING,
     model: Annotated[BenchmarkModel, Parameter(name="*", group="Model")] = MODEL,
@@ -47,16 +61,23 @@ def selectivity(
     """Prompt for one object of a scene at a time; score timing, selection and material."""
     if folder is not None and figure is not None:
         raise InputError("--figure draws the benchmark of drawn scenes, not --folder. Leave one of them out.")
-    from ..tasks.adapter import with_adapters
     from ..tasks.evaluate import evaluate_selectivity
     from ..tasks.evaluate_folder import evaluate_folder
     from ..tasks.generate import load_model
-    from ..tasks.style import with_steering
+    from ..tasks.style import with_files
 
     with progress_bar("Loading") as on_progress:
         bundle = load_model(**model.model_dump(), on_progress=on_progress)
-    bundle = with_adapters(bundle, adapter, adapter_strength)
-    bundle = with_steering(bundle, steering, steering_settings)
+    bundle = with_files(
+        bundle,
+        adapters=adapter,
+        strengths=adapter_strength,
+        textual_inversion=textual_inversion,
+        inversion=inversion,
+        vocoder=vocoder,
+        steering=steering,
+        steering_options=steering_settings,
+    )
     with progress_bar("Scoring") as on_progress:
         if folder is not None:
             result = evaluate_folder(bundle, folder, settings, output=output, on_progress=on_progress)

@@ -65,10 +65,9 @@ def generate(
     json: Annotated[bool, Parameter(negative=(), help="Result as JSON on stdout.")] = False,
 ) -> int:
     """Make the sound of what the prompt names, in sync with the picture."""
-    from ..tasks.adapter import with_adapters
     from ..tasks.batch import JobResult, plan_jobs, preview_jobs, run_jobs
     from ..tasks.generate import load_model
-    from ..tasks.style import with_steering, with_textual_inversion, with_vocoder
+    from ..tasks.style import with_files
 
     features = pick(sound, FeatureOptions)
     # One prompt and one duration serve both halves: generation takes them from the features.
@@ -91,10 +90,16 @@ def generate(
     else:
         with progress_bar("Loading") as on_progress:
             bundle = load_model(**model.model_dump(), on_progress=on_progress)
-        bundle = with_adapters(bundle, adapter, adapter_strength)
-        bundle = with_textual_inversion(bundle, textual_inversion, inversion)
-        bundle = with_vocoder(bundle, vocoder)
-        bundle = with_steering(bundle, steering, steering_settings)
+        bundle = with_files(
+            bundle,
+            adapters=adapter,
+            strengths=adapter_strength,
+            textual_inversion=textual_inversion,
+            inversion=inversion,
+            vocoder=vocoder,
+            steering=steering,
+            steering_options=steering_settings,
+        )
         results = run_jobs(
             bundle,
             jobs,

@@ -1,6 +1,7 @@
 """Files of a style on a loaded model: learned tokens, a tuned vocoder, steering vectors."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,33 @@ from ..flow.steering_file import read_steering
 from ..models.bigvgan import BigVGAN
 from ..models.generator import Generator
 from ..options import InversionOptions, SteeringOptions
+from .adapter import with_adapters
 
-__all__ = ["with_steering", "with_textual_inversion", "with_vocoder"]
+__all__ = ["with_files", "with_steering", "with_textual_inversion", "with_vocoder"]
 
 logger = logging.getLogger(__name__)
+
+
+def with_files(
+    model: SelVAModel,
+    *,
+    adapters: Sequence[str | Path] = (),
+    strengths: Sequence[float] = (),
+    textual_inversion: str | Path | None = None,
+    inversion: InversionOptions | None = None,
+    vocoder: str | Path | None = None,
+    steering: str | Path | None = None,
+    steering_options: SteeringOptions | None = None,
+) -> SelVAModel:
+    """A model with everything that was trained for it; what is not given is not changed.
+
+    Raises:
+        SelVAError: as ``with_adapters`` and the functions below.
+    """
+    model = with_adapters(model, adapters, strengths)
+    model = with_textual_inversion(model, textual_inversion, inversion)
+    model = with_vocoder(model, vocoder)
+    return with_steering(model, steering, steering_options)
 
 
 def with_textual_inversion(

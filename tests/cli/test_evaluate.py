@@ -37,6 +37,9 @@ def test_clips_are_listed_one_per_line(selva, tmp_path: Path) -> None:
         (["--folder", "x", "--figure", "x.png"], "--figure draws the benchmark of drawn scenes"),
         (["--folder", "x", "--scenes", "3"], "scenes = 3 is about drawn scenes"),
         (["--variant", "demo"], "demo_16k"),
+        (["--textual-inversion", "nowhere.pt", *FP32], "There is no textual inversion nowhere.pt"),
+        (["--vocoder", "nowhere.pt", *FP32], "nowhere.pt"),
+        (["--ti-strength", "0.5", *FP32], "Give --textual-inversion too"),
     ],
     ids=str,
 )

@@ -14,6 +14,8 @@ from selva_audio.tasks.scenes import write_scenes
 from selva_audio.tasks.train import train_lora
 from selva_audio.training.validation import fixed_noise_loss
 
+# One process: what they look at takes minutes to make.
+pytestmark = pytest.mark.xdist_group("lesson")
 STEPS, HALF = 240, 80
 # At the usual rate 80 steps have learned as much of the spectra as a few clips can tell.
 RATE = 5e-4
