@@ -17,9 +17,9 @@ from ..training.clips import Clips
 from ..training.loop import Checkpoint, FitResult, fit
 from ..training.samples import write_sample
 from ..training.textual_inversion import TextualInversionTrainable
-from ..training.validation import fixed_noise_loss, paired_difference
+from ..training.validation import fixed_noise_loss
 from .clips import load_clips
-from .trained import SUMMARY, Trained, plain_summary
+from .trained import SUMMARY, Trained, paired_summary, plain_summary
 
 __all__ = ["train_textual_inversion"]
 
@@ -174,14 +174,4 @@ def _validation(
         batch_size=training.options.batch_size,
         on_progress=on_progress,
     )
-    after = training.losses(held, on_progress)
-    mean, low, high = paired_difference(after, before)
-    return {
-        "clips": list(held.names),
-        "before": before.mean,
-        "after": after.mean,
-        "difference": mean,
-        "difference_90": [low, high],
-        "best": dict(result.best),
-        "history": [dict(each) for each in result.history],
-    }
+    return paired_summary(before, training.losses(held, on_progress), result)

@@ -6,13 +6,11 @@ The loop, the objective and the clips are in ``training``; which files of a fold
 
 import json
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..adapters import Adapter, trainable_parameters, write_adapter
@@ -26,21 +24,20 @@ from ..options import LoraOptions
 from ..progress import Progress, ProgressFn, ignore_progress, subtask
 from ..training.checkpoints import free_path, last_checkpoint
 from ..training.clips import Clips
-from ..training.curves import LOG, RAW, SMOOTHED, smoothed
+from ..training.curves import SMOOTHED
 from ..training.loop import Checkpoint, FitResult, fit
 from ..training.lora import LoraTraining, lora_report
 from ..training.samples import write_sample
 from ..training.surgery import LEAST_CLIPS, operate
-from ..training.validation import paired_difference
 from .clips import load_clips
+from .trained import LOG_INTERVAL, SUMMARY, paired_summary, plain_summary, rounded
 
 __all__ = ["TrainingResult", "last_checkpoint", "train_lora"]
 
 logger = logging.getLogger(__name__)
 
 PREPARED = "prepared"  # beside the output of a training that was given videos
-SUMMARY, META = "summary.json", "meta.json"
-_LOG_INTERVAL = 50
+META = "meta.json"
 _ENCODING_SHARE = 0.05
 
 
@@ -277,55 +274,23 @@ def _validation(training: LoraTraining, result: FitResult, on_progress: Progress
     # A resumed run has not seen the base.
     first = training.first if result.history and result.resumed_from == 0 else None
     before = first or training.validation(training.base, on_progress)
-    mean, low, high = paired_difference(training.last, before)
-    return {
-        "clips": list(before.names),
-        "before": before.mean,
-        "after": training.last.mean,
-        "difference": mean,
-        "difference_90": [low, high],
-        "best": dict(result.best),
-        "history": [dict(each) for each in result.history],
-    }
+    return paired_summary(before, training.last, result)
 
 
 def _summary(training: LoraTraining, result: FitResult, validation: dict[str, Any] | None) -> dict[str, Any]:
     """Plain values, under the names that users of the public pack know where there are such."""
-    options, losses = training.options, np.asarray(result.losses)
-    finite = losses[np.isfinite(losses)]
-    even = smoothed(result.losses)
-    lowest = int(np.nanargmin(even)) if np.isfinite(even).any() else None
-    marks = range(_LOG_INTERVAL, len(even) + 1, _LOG_INTERVAL)
-    known = {str(step): _number(even[step - 1]) for step in marks}
-    return {
-        "status": result.status,
-        "steps": result.steps,
-        "stopped_early": result.stopped_early,
+    common = plain_summary(result, training.options)
+    marks = range(LOG_INTERVAL, len(result.losses) + 1, LOG_INTERVAL)
+    return common | {
         "variant": training.variant,
-        "config": options.model_dump(mode="json"),
         "target": dict(training.report.counts),
         "layers": len(training.report.targets),
         "parameters": sum(each.numel() for each in trainable_parameters(training.generator).values()),
-        "scale": options.scale,
+        "scale": training.options.scale,
         "clips": {"train": len(training.clips), "val": len(training.held)},
         "data_fingerprint": training.data,
         "base_sha256": training.identity["base"],
-        "final_loss": _number(even[-1]) if len(even) else None,
-        "min_loss": None if lowest is None else _number(even[lowest]),
-        "min_loss_step": None if lowest is None else lowest + 1,
-        "loss_std_last_quarter": _number(float(np.std(finite[-max(len(finite) // 4, 1) :])))
-        if len(finite)
-        else None,
-        "loss_at_steps": known,
-        "loss_history": list(known.values()),
-        "log_interval": _LOG_INTERVAL,
-        "grad_norm_history": [_number(result.grad_norms[step - 1]) for step in marks],
-        "left_out": result.left_out,
+        "grad_norm_history": [rounded(result.grad_norms[step - 1]) for step in marks],
         "validation": validation,
-        "duration_seconds": round(result.seconds, 2),
-        "files": {"log": LOG, "loss_raw": RAW, "loss_smoothed": SMOOTHED, "meta": META},
+        "files": common["files"] | {"meta": META},
     }
-
-
-def _number(value: float) -> float | None:
-    return round(float(value), 6) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What a training came to that is not of an adapter: learned tokens, or a vocoder."""
+"""What a training came to: what every summary tells, and the result where it is no adapter."""
 
 import math
 from collections.abc import Mapping
@@ -11,9 +11,10 @@ import numpy as np
 from ..options import FitOptions
 from ..training.curves import LOG, RAW, SMOOTHED, smoothed
 from ..training.loop import FitResult
+from ..training.validation import ValidationLosses, paired_difference
 
 SUMMARY = "summary.json"
-_INTERVAL = 50  # steps, as in the summaries of the public pack
+LOG_INTERVAL = 50  # steps, as in the summaries of the public pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +83,41 @@ def plain_summary(result: FitResult, options: FitOptions) -> dict[str, Any]:
     finite = losses[np.isfinite(losses)]
     even = smoothed(result.losses)
     lowest = int(np.nanargmin(even)) if len(finite) else None
-    known = {str(step): _number(even[step - 1]) for step in range(_INTERVAL, len(even) + 1, _INTERVAL)}
+    known = {str(step): rounded(even[step - 1]) for step in range(LOG_INTERVAL, len(even) + 1, LOG_INTERVAL)}
     return {
         "status": result.status,
         "steps": result.steps,
         "stopped_early": result.stopped_early,
         "config": options.model_dump(mode="json"),
-        "final_loss": _number(even[-1]) if len(finite) else None,
-        "min_loss": None if lowest is None else _number(even[lowest]),
+        "final_loss": rounded(even[-1]) if len(finite) else None,
+        "min_loss": None if lowest is None else rounded(even[lowest]),
         "min_loss_step": None if lowest is None else lowest + 1,
-        "loss_std_last_quarter": _number(np.std(finite[-max(len(finite) // 4, 1) :]))
+        "loss_std_last_quarter": rounded(np.std(finite[-max(len(finite) // 4, 1) :]))
         if len(finite)
         else None,
         "loss_at_steps": known,
         "loss_history": list(known.values()),
-        "log_interval": _INTERVAL,
+        "log_interval": LOG_INTERVAL,
         "left_out": result.left_out,
         "duration_seconds": round(result.seconds, 2),
         "files": {"log": LOG, "loss_raw": RAW, "loss_smoothed": SMOOTHED},
     }
 
 
-def _number(value: float) -> float | None:
+def paired_summary(before: ValidationLosses, after: ValidationLosses, result: FitResult) -> dict[str, Any]:
+    """What a summary tells of fixed-noise losses before and after: their difference clip by clip."""
+    mean, low, high = paired_difference(after, before)
+    return {
+        "clips": list(before.names),
+        "before": before.mean,
+        "after": after.mean,
+        "difference": mean,
+        "difference_90": [low, high],
+        "best": dict(result.best),
+        "history": [dict(each) for each in result.history],
+    }
+
+
+def rounded(value: float) -> float | None:
+    """A number for a summary; None where it is not finite."""
     return round(float(value), 6) if math.isfinite(value) else None
