@@ -3,13 +3,14 @@
 Directions that the base did not have are left to ``intruders``.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .algebra import spectrum
-from .record import Delta, dense
+from .record import Adapter, Delta, dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +52,10 @@ def report_layer(path: str, delta: Delta, weight: Tensor | None = None) -> Layer
     relative = None if weight is None or norm is None else norm / float(weight.detach().double().norm())
     kind = "conv" if delta.a.ndim == 3 else "linear"
     return LayerReport(path, kind, delta.weight_shape, delta.rank, delta.scale, norm, stable, relative)
+
+
+def change_norm(adapter: Adapter) -> float | None:
+    """Frobenius norm of all changes of an adapter together; None for DoRA, whose change needs the base."""
+    norms = [report_layer(path, delta).norm for path, delta in adapter.deltas.items()]
+    known = [norm for norm in norms if norm is not None]
+    return math.hypot(*known) if len(known) == len(norms) else None

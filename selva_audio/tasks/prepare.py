@@ -215,11 +215,13 @@ def _forget_stale(job: _Job, about: Source, key: str, entries: dict[str, Entry])
     there = []
     for entry in list(entries.values()):
         origin = entry.origin
-        if origin is None or (origin.folder, origin.file) != (_folder_id(job), about.name):
+        if origin is None or origin.file != about.name:
             continue
         files = [each for each in (entry.npz, entry.audio, entry.video, entry.frames) if each is not None]
         if origin.key == key and all(path.exists() for path in files):
-            there.append(entry)
+            there.append(entry)  # also of a folder that has been moved since: the key tells the video itself
+            continue
+        if origin.folder != _folder_id(job):
             continue
         del entries[entry.id]
         for path in files:

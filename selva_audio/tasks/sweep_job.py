@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from ..adapters import read_adapter
-from ..adapters.inspect import report_layer
+from ..adapters.inspect import change_norm
 from ..bundle import SelVAModel
 from ..errors import SelVAError, os_error_sentence
 from ..options.sweep import Experiment, Kind
@@ -164,10 +163,7 @@ def _train(model: SelVAModel, job: Job, clips: Any, on_progress: ProgressFn) -> 
 
 def _change(path: Path) -> dict[str, Any]:
     """How much an adapter changes the base: the norm of all changes together; None for DoRA."""
-    deltas = read_adapter(path).deltas
-    norms = [report_layer(name, delta).norm for name, delta in deltas.items()]
-    known = [norm for norm in norms if norm is not None]
-    return {"delta_norm": math.hypot(*known) if len(known) == len(norms) else None}
+    return {"delta_norm": change_norm(read_adapter(path))}
 
 
 def _sentence(error: Exception) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..errors import GenerationError, InputError, OutputError, SelVAError
 from ..options.training import FitOptions
 from ..progress import Progress, ProgressFn, ignore_progress
+from ..runtime import peak_memory_gb
 from .checkpoints import (
     changed_options,
     check_identity,
@@ -303,7 +304,9 @@ class _Run:
 
     def log(self, seconds: float) -> None:
         assert self._log is not None
-        self._log.write({"step": self.step, **self.metrics(), "seconds": round(seconds, 3)})
+        memory = peak_memory_gb(str(self.parameters[0].device))
+        line = {"step": self.step, **self.metrics(), "seconds": round(seconds, 3)}
+        self._log.write(line if memory is None else line | {"peak_memory_gb": memory})
 
     def metrics(self) -> dict[str, float]:
         """Numbers of the last step."""

@@ -28,6 +28,7 @@ from ..adapters import (
 )
 from ..adapters.formats import adapter_of, content_of
 from ..adapters.inject import check_fits, principal_factors, share
+from ..adapters.inspect import change_norm
 from ..adapters.layers import LowRank, stable_seed
 from ..adapters.targets import adaptable_layers
 from ..errors import CheckpointError, InputError
@@ -148,7 +149,11 @@ class LoraTraining:
             layer.lora_B.mul_((self.options.max_norm / norm.clamp(min=1e-12)).clamp(max=1))
 
     def validate(self, on_progress: ProgressFn) -> dict[str, float]:
-        """Fixed-noise loss of the clips for validation, also for each stretch of times."""
+        """Fixed-noise loss of the clips for validation, and how far the adapter went from the base.
+
+        ``val_loss`` is over the times of training, ``val_t0.50`` at one of them, ``val_uniform`` over a grid
+        in which all times count alike.
+        """
         if not len(self.held):
             return {}
         self.last = self.validation(self.generator, on_progress)
@@ -157,15 +162,19 @@ class LoraTraining:
         found = {"val_loss": self.last.mean}
         for time, loss in zip(self.last.times.tolist(), self.last.per_time.tolist(), strict=True):
             found[f"val_t{time:.2f}"] = loss
-        return found
+        found["val_uniform"] = self.validation(self.generator, on_progress, TimestepLaw("uniform")).mean
+        norm = change_norm(collect(self.generator, {}))
+        return found if norm is None else found | {"delta_norm": norm}
 
-    def validation(self, generator: Generator, on_progress: ProgressFn) -> ValidationLosses:
-        """Losses of a generator on the clips for validation."""
+    def validation(
+        self, generator: Generator, on_progress: ProgressFn, law: TimestepLaw | None = None
+    ) -> ValidationLosses:
+        """Losses of a generator on the clips for validation, over the times of training unless told."""
         chosen = self.held.take(range(min(len(self.held), _MOST_VALIDATED)))
         return fixed_noise_loss(
             generator,
             chosen,
-            law=self._laws[0],
+            law=law or self._laws[0],
             clip_conditioning=self.clip_conditioning,
             batch_size=max(self.options.batch_size, 1),
             seed=0,

@@ -107,6 +107,14 @@ def test_a_second_run_makes_nothing_and_changes_nothing(demo_model, scenes: Path
     assert contents(prepared) == before
 
 
+def test_videos_and_data_set_moved_together_are_known_again(demo_model, tmp_path: Path) -> None:
+    clip_with_noise(tmp_path / "here" / "in" / "a.mp4", 1)
+    prepare_dataset(demo_model, tmp_path / "here" / "in", tmp_path / "here" / "set")
+    (tmp_path / "here").rename(tmp_path / "there")
+    result = prepare_dataset(demo_model, tmp_path / "there" / "in", tmp_path / "there" / "set")
+    assert (result.written, result.skipped, len(result.dataset.entries)) == ((), 1, 1)
+
+
 def test_cancelled_at_any_moment_the_next_run_ends_in_the_same(
     demo_model, scenes, prepared, tmp_path
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from selva_audio.adapters import read_adapter
+from selva_audio.adapters.inspect import change_norm
 from selva_audio.errors import InputError, MissingFileError
 from selva_audio.features import VideoFeatures, save_features
 from selva_audio.media.audio import read_audio, write_audio
@@ -69,7 +70,7 @@ def test_an_adapter_and_its_account_come_out_of_a_folder_of_pairs(trained, demo_
 
 
 def test_the_summary_tells_what_was_trained_and_what_it_did(trained):
-    result, folder = trained
+    result, _ = trained
     assert json.loads(result.summary_path.read_text()) == result.summary
     summary = result.summary
     assert summary["layers"] == 8 and summary["clips"] == {"train": 2, "val": 1}
@@ -82,7 +83,15 @@ def test_the_summary_tells_what_was_trained_and_what_it_did(trained):
     )
     assert found["difference"] == pytest.approx(found["after"] - found["before"], abs=1e-6)
     assert result.report[0].startswith("8 layers (qkv: 8)") and result.report[-1].startswith("scale 2")
-    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["step"] == 0
+
+
+def test_the_log_tells_memory_of_each_step_and_the_size_of_the_change_at_each_validation(trained):
+    result, folder = trained
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["step"] == 0 and lines[0]["delta_norm"] == 0
+    assert lines[-1]["delta_norm"] == pytest.approx(change_norm(read_adapter(result.adapter_path)), rel=1e-5)
+    assert all(line["val_uniform"] > 0 for line in lines if "val_loss" in line)
+    assert all(line["peak_memory_gb"] > 0 for line in lines if "loss" in line)
 
 
 def test_the_model_is_as_it_was(demo_model, trained):
