@@ -184,7 +184,9 @@ def ditto_figure(found: OptimisedNoise) -> Any:
         for each in found.history
         if each.true_loss is not None
     ]
-    return loss_figure(losses, looks, title="style loss")
+    return loss_figure(
+        losses, looks, title="style loss", names=("in each iteration", "under the final sampler")
+    )
 
 
 def _unused(options: DittoOptions) -> list[str]:

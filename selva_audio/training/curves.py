@@ -33,7 +33,11 @@ def smoothed(losses: Sequence[float], factor: float = SMOOTHING) -> NDArray[np.f
 
 
 def loss_figure(
-    losses: Sequence[float], validations: Sequence[Mapping[str, float]] = (), *, title: str = ""
+    losses: Sequence[float],
+    validations: Sequence[Mapping[str, float]] = (),
+    *,
+    title: str = "",
+    names: tuple[str, str] = ("training", "validation"),
 ) -> Figure:
     """Losses over steps, with those of validation as points.
 
@@ -41,17 +45,18 @@ def loss_figure(
         losses: of step 1, 2, ...
         validations: each with ``step`` and ``val_loss``.
         title: above it.
+        names: of the line and of the points.
     """
     figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     # Fixed margins: finding them takes longer than a training step of a small model.
     figure.subplots_adjust(left=0.09, right=0.98, top=0.9, bottom=0.14)
     axis = figure.subplots()
-    axis.plot(np.arange(1, len(losses) + 1), losses, color=_LINE, linewidth=1.2, label="training")
+    axis.plot(np.arange(1, len(losses) + 1), losses, color=_LINE, linewidth=1.2, label=names[0])
     points = [(each["step"], each["val_loss"]) for each in validations if "val_loss" in each]
     if points:
         steps, values = zip(*points, strict=True)
-        axis.plot(steps, values, "o-", color=_POINTS, markersize=4, linewidth=1, label="validation")
+        axis.plot(steps, values, "o-", color=_POINTS, markersize=4, linewidth=1, label=names[1])
         axis.legend(frameon=False)
     axis.set_xlabel("step", color=_QUIET)
     axis.set_ylabel("loss", color=_QUIET)

@@ -398,6 +398,8 @@ PICTURE = """(async (graph, offset) => {
     window.app.api.addEventListener("execution_error", (event) => go(event.detail.exception_message));
   });
   await window.app.queuePrompt(0);
+  const refused = Object.values(window.app.lastNodeErrors ?? {});
+  if (refused.length) return "refused: " + JSON.stringify(refused);
   const result = await done;
   const made = (node) => window.app.nodeOutputs?.[node.id]?.images ?? [];
   const pictured = (node) => made(node).some((each) => each.filename.endsWith("png"));
