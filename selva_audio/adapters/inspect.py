@@ -1,4 +1,4 @@
-"""What an adapter does to each layer, in sizes.
+"""What an adapter does to each layer, in sizes, alone and beside another one.
 
 Directions that the base did not have are left to ``intruders``.
 """
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .algebra import spectrum
-from .record import Adapter, Delta, dense
+from .record import Adapter, Delta, dense, stacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,58 @@ class LayerReport:
     norm: float | None
     stable_rank: float | None
     relative_norm: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDifference:
+    """One layer of two adapters.
+
+    Attributes:
+        path: name of the layer.
+        norms: Frobenius norm of each change; 0 where an adapter leaves the layer alone.
+        difference: norm of one less the other.
+        cosine: between the changes; None where one of them is none.
+    """
+
+    path: str
+    norms: tuple[float, float]
+    difference: float
+    cosine: float | None
+
+
+def compare_changes(first: Adapter, second: Adapter) -> list[LayerDifference]:
+    """How unlike two adapters are, layer by layer, without making the changes.
+
+    Raises:
+        InputError: DoRA, whose change is no product of two matrices, or adapters of different models.
+    """
+    for adapter in (first, second):
+        if any(delta.magnitude is not None for delta in adapter.deltas.values()):
+            raise InputError("A DoRA adapter cannot be compared: its change is not of low rank. Merge it.")
+    return [
+        _compare(path, first.deltas.get(path), second.deltas.get(path))
+        for path in dict.fromkeys((*first.deltas, *second.deltas))
+    ]
+
+
+def _compare(path: str, first: Delta | None, second: Delta | None) -> LayerDifference:
+    if first is not None and second is not None and first.weight_shape != second.weight_shape:
+        shapes = sorted((first.weight_shape, second.weight_shape))
+        raise InputError(f"The adapters are of different models: {path} has the shapes {shapes}.")
+    norms = _inner(first, first) ** 0.5, _inner(second, second) ** 0.5
+    product = _inner(first, second)
+    difference = max(norms[0] ** 2 + norms[1] ** 2 - 2 * product, 0.0) ** 0.5
+    cosine = product / (norms[0] * norms[1]) if all(norms) else None
+    return LayerDifference(path, norms, difference, cosine)
+
+
+def _inner(first: Delta | None, second: Delta | None) -> float:
+    """Sum of the products of two changes, number by number."""
+    if first is None or second is None:
+        return 0.0
+    (b, a), (d, c) = stacked(first), stacked(second)
+    product = float(((b.T @ d) * (a @ c.T)).sum())
+    return max(product, 0.0) if first is second else product
 
 
 def report_layer(path: str, delta: Delta, weight: Tensor | None = None) -> LayerReport:

@@ -20,7 +20,7 @@ Variant = Annotated[
 ModelsDir = Annotated[Path | None, Parameter(help="Folder with the weight files; looked at first.")]
 Json = Annotated[bool, Parameter(negative=(), help="Result as JSON on stdout.")]
 
-adapter = App(name="adapter", help="LoRA adapters: what one holds, merge, convert, resize.")
+adapter = App(name="adapter", help="LoRA adapters: what one holds, merge, convert, resize, extract, diff.")
 
 
 @adapter.command
@@ -178,6 +178,71 @@ def resize(
         "its energy or more."
     )
     return _finish(result, json)
+
+
+@adapter.command
+def extract(
+    file: Annotated[Path, Parameter(help="A whole generator that was trained: .safetensors or .pth.")],
+    /,
+    *,
+    variant: Annotated[str, Parameter(help="Variant that it was trained from.")],
+    output: Output,
+    rank: Annotated[int, Parameter(help="Largest rank of a layer.")] = 64,
+    models_dir: ModelsDir = None,
+    json: Json = False,
+) -> int:
+    """Make an adapter of what a full fine-tuning changed; tells what it keeps."""
+    from ..tasks.adapter import extract_adapter
+
+    with progress_bar("Extracting") as on_progress:
+        result = extract_adapter(
+            file, output, variant=variant, rank=rank, models_dir=models_dir, on_progress=on_progress
+        )
+    if result["left_out"]:
+        count, first = len(result["left_out"]), result["left_out"][0]
+        say(f"NOTE: {count} changed tensors cannot be in an adapter and are left out, such as {first}.")
+    say(
+        f"{result['layers']} layers, rank {result['rank']}; each keeps {result['least_energy']:.4f} of its "
+        "energy or more."
+    )
+    return _finish(result, json)
+
+
+@adapter.command
+def diff(
+    first: File,
+    second: File,
+    /,
+    *,
+    variant: Variant = None,
+    models_dir: ModelsDir = None,
+    json: Json = False,
+) -> int:
+    """Tell how unlike the changes of two adapters are, as a whole and in each layer."""
+    from ..tasks.adapter import compare_adapters
+
+    with progress_bar("Comparing") as on_progress:
+        found = compare_adapters(
+            first, second, variant=variant, models_dir=models_dir, on_progress=on_progress
+        )
+    if json:
+        print_json(found)
+        return 0
+    show(f"norms {found['norms'][0]:.4g} and {found['norms'][1]:.4g}, {_likeness(found)}")
+    for row in found["modules"]:
+        norms = " and ".join(f"{norm:.3g}" for norm in row["norms"])
+        show(f"  {row['path']}: norms {norms}, difference {row['difference']:.3g}{_cosine(row)}")
+    return 0
+
+
+def _likeness(found: dict[str, Any]) -> str:
+    relative = found["relative_difference"]
+    told = "the first changes nothing" if relative is None else f"difference {relative:.3g} of the first"
+    return told + _cosine(found)
+
+
+def _cosine(row: dict[str, Any]) -> str:
+    return "" if row["cosine"] is None else f", cosine {row['cosine']:.4f}"
 
 
 def _finish(result: dict[str, Any], json: bool) -> int:

@@ -11,7 +11,7 @@ COMMANDS = {
     "train": "Teach a model new sounds from clips.",
     "steer": "Steering vectors: directions of a style in the generator.",
     "ditto": "Choose the noise that the sound starts from, so that it comes near to a style.",
-    "adapter": "LoRA adapters: what one holds, merge, convert, resize.",
+    "adapter": "LoRA adapters: what one holds, merge, convert, resize, extract, diff.",
     "sweep": "Run several trainings from one file, and compare them.",
     "evaluate": "Score a model, compare adapters, or measure the sounds of a folder.",
     "doctor": "Tell what is installed, what is missing, and what to do about it.",

@@ -23,9 +23,10 @@ from ..adapters import (
     write_adapter,
 )
 from ..adapters import merge as merge_into
+from ..adapters.extract import extract
 from ..adapters.formats import PEFT_CONFIG, PEFT_WEIGHTS, file_meta, form_of
 from ..adapters.inject import check_fits
-from ..adapters.inspect import report_layer
+from ..adapters.inspect import compare_changes, report_layer
 from ..adapters.intruders import Reduction, find_intruders, reduce_intruders
 from ..adapters.targets import adaptable_layers
 from ..bundle import SelVAModel
@@ -35,7 +36,7 @@ from ..files import file_digest
 from ..models.generator import Generator
 from ..progress import Progress, ProgressFn, ignore_progress
 from ..weights import load_component
-from ..weights.io import write_safetensors
+from ..weights.io import read_state_dict, write_safetensors
 from ..weights.store import WeightStore
 
 logger = logging.getLogger(__name__)
@@ -246,6 +247,92 @@ def resize_adapter(
         "rank": smaller.rank,
         "least_energy": min(each.energy for each in kept),
         "modules": modules,
+    }
+
+
+def compare_adapters(
+    first: str | Path,
+    second: str | Path,
+    *,
+    variant: str | None = None,
+    models_dir: str | Path | None = None,
+    on_progress: ProgressFn = ignore_progress,
+) -> dict[str, Any]:
+    """How unlike the changes of two adapters are: as a whole, and in each layer.
+
+    Args:
+        first: a file or a PEFT folder.
+        second: likewise.
+        variant: base of residual PiSSA files; None takes what they tell.
+        models_dir: folder with the weight files, looked at first.
+        on_progress: progress and cancel.
+
+    Returns:
+        ``relative_difference`` is the norm of the difference over that of the first; ``cosine`` is 1 for
+        changes of one direction, and None where one of the two changes nothing.
+
+    Raises:
+        InputError: DoRA, or adapters of different models.
+        CheckpointError: no adapter.
+    """
+    ready = [
+        _without_residuals(read_adapter(path), variant, models_dir, on_progress) for path in (first, second)
+    ]
+    rows = compare_changes(*ready)
+    norms = [math.hypot(*(row.norms[place] for row in rows)) for place in (0, 1)]
+    difference = math.hypot(*(row.difference for row in rows))
+    product = (norms[0] ** 2 + norms[1] ** 2 - difference**2) / 2
+    return {
+        "first": str(first),
+        "second": str(second),
+        "norms": norms,
+        "relative_difference": difference / norms[0] if norms[0] else None,
+        "cosine": product / (norms[0] * norms[1]) if all(norms) else None,
+        "modules": [asdict(row) for row in rows],
+    }
+
+
+def extract_adapter(
+    path: str | Path,
+    output: str | Path,
+    *,
+    variant: str,
+    rank: int = 64,
+    models_dir: str | Path | None = None,
+    on_progress: ProgressFn = ignore_progress,
+) -> dict[str, Any]:
+    """Make an adapter of what a full fine-tuning of a generator changed.
+
+    Args:
+        path: the tuned generator as a whole: .safetensors, or .pth as published.
+        output: as ``convert_adapter``.
+        variant: the base that it was tuned from.
+        rank: largest rank of a layer.
+        models_dir: folder with the weight files, looked at first.
+        on_progress: progress and cancel.
+
+    Raises:
+        InputError: nothing differs, a rank under 1, or an output that is the input.
+        MissingFileError, CheckpointError: no file, or not of this variant.
+    """
+    output = _output(output, [path])
+    form_of(output)
+    path = Path(path)
+    tuned = load_component("generator", variant, read_state_dict(path)).state_dict()
+    base = load_generator(variant, models_dir, on_progress)
+    on_progress(Progress("extracting", 0, 1))
+    found = extract(base, tuned, rank)
+    told = {"extracted_from": {"file": path.name, "sha256": file_digest(path)}}
+    uses_clip = "on" if get_config(variant).clip_conditioning else "off"
+    meta = {"format_version": 2, "variant": variant, "clip_conditioning": uses_clip, **told}
+    write_adapter(output, replace(found.adapter, meta=meta))
+    return {
+        "output": str(output),
+        "rank": found.adapter.rank,
+        "layers": len(found.adapter.deltas),
+        "least_energy": min(each.energy for each in found.kept),
+        "left_out": list(found.left_out),
+        "modules": [{**asdict(each), "relative_error": each.relative_error} for each in found.kept],
     }
 
 

@@ -36,6 +36,12 @@ def test_convert_resize_and_merge_write_their_files(selva, file, tmp_path) -> No
     assert tamed.code == 0 and "reduced" in tamed.json
     weights = selva("adapter", "merge", file, "-o", tmp_path / "w.safetensors", "--json").json
     assert weights["variant"] == "demo_16k" and (tmp_path / "w.safetensors").is_file()
+    flags = ("--variant", "demo_16k", "--rank", 3, "-o", tmp_path / "x.pt")
+    extracted = selva("adapter", "extract", tmp_path / "w.safetensors", *flags)
+    assert extracted.code == 0 and "rank 3; each keeps 1.0000" in extracted.err
+    compared = selva("adapter", "diff", file, tmp_path / "x.pt")
+    assert compared.code == 0 and "cosine 1.0000" in compared.out.splitlines()[0]
+    assert selva("adapter", "diff", file, tmp_path / "x.pt", "--json").json["cosine"] > 0.999
 
 
 def test_generate_takes_adapters_with_strengths(generate, file, clip, tmp_path) -> None:

@@ -13,7 +13,9 @@ from selva_audio.errors import CheckpointError, InputError
 from selva_audio.options import FeatureOptions, GenerateOptions
 from selva_audio.tasks.adapter import (
     adapter_info,
+    compare_adapters,
     convert_adapter,
+    extract_adapter,
     load_generator,
     merge_adapters,
     resize_adapter,
@@ -23,7 +25,7 @@ from selva_audio.tasks.generate import extract_features, generate
 from selva_audio.tasks.replay import replay
 from selva_audio.tasks.run import run_video
 from selva_audio.weights import load_component
-from selva_audio.weights.io import read_metadata, read_state_dict
+from selva_audio.weights.io import read_metadata, read_state_dict, write_safetensors
 
 ONE_STEP = GenerateOptions(steps=1)
 
@@ -153,6 +155,47 @@ def test_resizing_tells_what_is_kept(adapters, tmp_path) -> None:
     assert result["rank"] == read_adapter(tmp_path / "r.safetensors").rank == 2
     assert 0 < result["least_energy"] < 1
     assert all(0 <= row["relative_error"] < 1 for row in result["modules"])
+
+
+@pytest.mark.parametrize("name", ["plain", "pissa"])
+def test_an_adapter_comes_back_out_of_the_weights_it_was_merged_into(adapters, tmp_path, name) -> None:
+    merge_adapters([adapters[name]], tmp_path / "w.safetensors")
+    result = extract_adapter(tmp_path / "w.safetensors", tmp_path / "x.pt", variant="demo_16k", rank=6)
+    assert result["least_energy"] > 1 - 1e-6 and result["left_out"] == []
+    likeness = compare_adapters(adapters[name], tmp_path / "x.pt")
+    assert likeness["cosine"] > 1 - 1e-6 and likeness["relative_difference"] < 1e-3
+    smaller = extract_adapter(tmp_path / "w.safetensors", tmp_path / "y.pt", variant="demo_16k", rank=1)
+    assert smaller["rank"] == 1 and smaller["least_energy"] < 0.99
+    made = read_adapter(tmp_path / "y.pt")
+    assert made.variant == "demo_16k" and made.clip_conditioning
+
+
+def test_what_an_adapter_cannot_hold_is_named(tmp_path) -> None:
+    state = dict(load_generator("demo_16k").state_dict())
+    name = next(key for key in state if key.endswith(".bias"))
+    write_safetensors(tmp_path / "same.safetensors", state)
+    with pytest.raises(InputError, match="do not differ"):
+        extract_adapter(tmp_path / "same.safetensors", tmp_path / "x.pt", variant="demo_16k")
+    weight = next(key for key in state if key.endswith("attn.qkv.weight"))
+    state |= {name: state[name] + 1, weight: state[weight] + 0.01}
+    write_safetensors(tmp_path / "tuned.safetensors", state)
+    result = extract_adapter(tmp_path / "tuned.safetensors", tmp_path / "x.pt", variant="demo_16k")
+    assert result["left_out"] == [name] and (result["layers"], result["rank"]) == (1, 1)
+
+
+def test_adapters_are_compared_in_direction_and_size(adapters, tmp_path) -> None:
+    same = compare_adapters(adapters["plain"], adapters["plain"])
+    assert same["cosine"] == pytest.approx(1) and same["relative_difference"] == pytest.approx(0, abs=1e-6)
+    merge_adapters([adapters["plain"]], tmp_path / "m.pt", strength=[-2.0], into="adapter")
+    other = compare_adapters(adapters["plain"], tmp_path / "m.pt")
+    assert other["cosine"] == pytest.approx(-1) and other["relative_difference"] == pytest.approx(3)
+    # The definition, with the changes made.
+    deltas = [read_adapter(adapters[name]).deltas for name in ("plain", "pissa")]
+    found = compare_adapters(adapters["plain"], adapters["pissa"])["modules"][0]
+    changes = [dense(each[found["path"]], torch.zeros(each[found["path"]].weight_shape)) for each in deltas]
+    assert found["difference"] == pytest.approx(float((changes[0] - changes[1]).norm()), rel=1e-5)
+    with pytest.raises(InputError, match="DoRA"):
+        compare_adapters(adapters["plain"], adapters["dora"])
 
 
 def test_info_tells_sizes_and_meta(adapters) -> None:
