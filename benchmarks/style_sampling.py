@@ -66,7 +66,7 @@ def main() -> None:
     """Measure what was asked for; both by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--clips", type=int, default=6, help="held-out clips of steering")
+    parser.add_argument("--clips", type=int, default=24, help="held-out clips of steering")
     parser.add_argument("--steps", type=int, default=25, help="solver steps of steered sounds")
     parser.add_argument("--duration", type=float, default=4.0, help="seconds of every clip")
     parser.add_argument("--only", choices=("steering", "ditto"))

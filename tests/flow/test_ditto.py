@@ -151,7 +151,11 @@ def test_the_loss_falls_and_the_noise_stays_on_its_shell(noise) -> None:
 
 def test_the_shell_weight_holds_the_length_where_nothing_else_does(noise) -> None:
     loose, held = (
-        descend(noise, lambda x: -x.sum() / 50, DittoOptions(renormalize=False, shell_weight=weight))
+        descend(
+            noise,
+            lambda x: -x.sum() / 50,
+            DittoOptions(renormalize=False, shell_weight=weight, anchor_weight=0),
+        )
         for weight in (0.0, 100.0)
     )
     assert loose.norm > 5 and 0.8 < held.norm < 1.5
