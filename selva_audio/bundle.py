@@ -19,6 +19,7 @@ from .progress import ProgressFn, ignore_progress
 from .runtime import RuntimePolicy, release_memory
 from .weights import load_component
 from .weights.store import WeightStore
+from .weights.untrained import untrained_component
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -352,6 +353,31 @@ def load_model_under(
         )
     )
     return SelVAModel(config, policy, parts)
+
+
+def untrained_model(
+    variant: str | ModelConfig, *, device: str = "auto", precision: str = "bf16", offload: str = "auto"
+) -> SelVAModel:
+    """A bundle whose weights know nothing, made without any file: for measuring, not for sound.
+
+    Args:
+        variant: key of ``VARIANTS``, or a configuration of your own.
+        device: as ``load_model``.
+        precision: as ``load_model``.
+        offload: as ``load_model``.
+
+    Raises:
+        InputError: unknown variant, device, precision or offload.
+    """
+    config = get_config(variant)
+    policy = RuntimePolicy.resolve(device, precision, offload)
+
+    def build(part: str) -> "nn.Module":
+        module = untrained_component(part, config, image_tower=config.clip_conditioning)
+        return module.to(device=policy.home, dtype=policy.dtype_of(part)).requires_grad_(False)
+
+    parts = {part: Part(partial(build, part), lambda: "untrained") for part in PARTS if part in config.files}
+    return SelVAModel(config, policy, parts | {"image_clip": parts["clip"]})
 
 
 def _load(

@@ -133,6 +133,16 @@ def set_num_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def wait_for(device: str) -> None:
+    """Return when all work that was given to the device is done."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
 def describe_devices() -> list[str]:
     """One line per usable device, for ``selva doctor``."""
     import torch

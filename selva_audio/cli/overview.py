@@ -14,6 +14,7 @@ COMMANDS = {
     "adapter": "LoRA adapters: what one holds, merge, convert, resize, extract, diff.",
     "sweep": "Run several trainings from one file, and compare them.",
     "evaluate": "Score a model, compare adapters, or measure the sounds of a folder.",
+    "bench": "Measure how long each stage takes on this machine, and tell what would change it.",
     "doctor": "Tell what is installed, what is missing, and what to do about it.",
     "demo": "Make the sound of each of two drawn bouncing balls, and score it.",
 }

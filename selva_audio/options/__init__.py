@@ -14,6 +14,7 @@ from .audio import (
     SmoothOptions,
 )
 from .base import Options
+from .bench import BenchOptions
 from .dataset import AugmentOptions, DatasetOptions, InspectOptions
 from .ditto import DittoOptions
 from .evaluate import Candidate, ComparisonOptions, SelectivityOptions
@@ -28,6 +29,7 @@ from .training import FitOptions, LoraOptions
 __all__ = [
     "AdapterOptions",
     "AugmentOptions",
+    "BenchOptions",
     "Candidate",
     "ComparisonOptions",
     "CompressOptions",

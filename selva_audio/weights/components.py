@@ -112,10 +112,10 @@ def check_state_dict(component: str, variant: str | ModelConfig, shapes: Shapes)
     _check(kind, config, to_module_layout(kind, tensors), tensors)
 
 
-def expected_shapes(component: str, variant: str | ModelConfig) -> Shapes:
+def expected_shapes(component: str, variant: str | ModelConfig, *, image_tower: bool = True) -> Shapes:
     """Names and shapes of a component's module, in the layout that ``load_component`` builds."""
     kind, config = _resolve(component, variant)
-    return _expected_shapes(kind, getattr(config, _CONFIG_FIELDS[kind]), True)
+    return _expected_shapes(kind, getattr(config, _CONFIG_FIELDS[kind]), image_tower)
 
 
 def _resolve(component: str, variant: str | ModelConfig) -> tuple[str, ModelConfig]:
