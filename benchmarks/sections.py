@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from .speed.report import lines as speed_lines
+
 _SCORES = ("onset_f1_50ms", "onset_f1_80ms", "cross_hits", "material_accuracy", "median_offset_ms")
 _SCORE_HEAD = "F1 50 ms | F1 80 ms | hits on others | material accuracy | median offset, ms |"
 # What each arm of the LoRA lesson shows: key, heading, digits.
@@ -224,6 +226,17 @@ and the same sounds uncoloured. {_where(result)}
 """
 
 
+def _vs_upstream(result: dict[str, Any]) -> str:
+    device = result["gpu"] or f"{result['measured']['threads']} CPU thread"
+    return f"""## Beside the published code
+
+small_16k with deterministic weights, a clip of 8 s in 1280x720, {result["steps"]} steps, guidance 4.5; both
+sides in turn in one process, {device}. {_where(result)}
+
+{_lines(speed_lines(result))}
+"""
+
+
 def _line(row: Mapping[str, Any], keys: Iterable[str]) -> str:
     return f"| {' | '.join(str(row[key]) for key in keys)} |"
 
@@ -239,6 +252,7 @@ def _yes(holds: bool) -> str:
 SECTIONS: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "demo_selectivity": _selectivity,
     "demo_settings": _settings,
+    "vs_upstream": _vs_upstream,
     "lora": _lora,
     "lora_settings": _lora_settings,
     "lora_variants": _lora_variants,

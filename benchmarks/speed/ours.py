@@ -67,7 +67,7 @@ class Ours:
     @torch.no_grad()
     def sample(self, sync: Tensor, clip: Tensor, negative: Tensor, noise: Tensor, steps: int) -> Tensor:
         """Latent (1, N, C) from noise, guided."""
-        features = VideoFeatures(torch.zeros(1, 0, 1024), sync, prompt="", duration=DURATION)
+        features = VideoFeatures(sync[:, :0], sync, prompt="", duration=DURATION)
         options = GenerateOptions(steps=steps, cfg_strength=GUIDANCE)
         text = TextConditions(clip, negative)
         (latent,) = sample_latents(

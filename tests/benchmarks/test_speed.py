@@ -1,0 +1,107 @@
+"""The instrument that compares us with the published code, on what needs no checkout of it."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import sections
+from benchmarks.speed import fresh, ours
+from benchmarks.speed.measure import Operations, Tally, error, in_turn, ratio
+from benchmarks.speed.report import BARS, lines, lookup
+from benchmarks.speed.upstream import open_checkout
+
+ROW = {
+    "ours": {"seconds": 2.0, "peak_gb": 0.1, "launched": 10, "error": {"max": 0.01}},
+    "upstream": {"seconds": 8.0, "peak_gb": 1.0, "launched": 400, "error": {"max": 0.02}},
+    "ratio": 4.0,
+    "low": 3.5,
+    "high": 4.5,
+}
+RESULT = {
+    "measured": {"commit": "abc", "python": "3.11", "torch": "2.11.0", "threads": 1},
+    "device": "cpu",
+    "gpu": None,
+    "steps": 25,
+    "stages": {"bf16": {"vocoder": ROW}},
+    "processes": {"upstream, 8 s": {"not run": "no space left"}},
+    "notes": ["a note"],
+    "end_to_end": {"fp32_ratio": 1.2},
+    "vocoder_ratio": 4.0,
+}
+
+
+def test_both_sides_run_in_turn_after_one_run_that_is_counted() -> None:
+    calls = []
+    upstream, own = in_turn(
+        lambda run: calls.append(("a", run)), lambda run: calls.append(("b", run)), repeats=2, count=True
+    )
+    assert calls == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    assert len(upstream.seconds) == len(own.seconds) == 2 and own.launched == 0
+
+
+def test_views_are_dispatched_and_not_launched() -> None:
+    x = torch.ones(4, 4)
+    with Operations() as operations:
+        (x.transpose(0, 1) @ x).view(16)
+    assert (operations.dispatched, operations.launched) == (3, 1)
+
+
+def test_errors_are_relative_to_what_is_expected() -> None:
+    found = error(torch.tensor([1.0, 2.0, 4.4]), torch.tensor([1.0, 2.0, 4.0]))
+    assert found["max"] == pytest.approx(0.1)
+    assert found["rms"] == pytest.approx(0.4 / 21**0.5)
+
+
+def test_the_ratio_is_of_pairs() -> None:
+    found = ratio(Tally([4.0, 9.0, 8.0]), Tally([2.0, 3.0, 2.0]))
+    assert found == {"ratio": 3.0, "low": 2.0, "high": 4.0}
+
+
+def test_the_account_tells_what_holds_what_falls_short_and_what_was_not_run() -> None:
+    told = "\n".join(lines(RESULT))
+    assert "| vocoder | 8 | 2 | 4.00 (3.50 to 4.50) | 1 / 0.1 | 400 / 10 | 2.0e-02 | 1.0e-02 |" in told
+    assert "| upstream, 8 s | not run: no space left |" in told
+    assert "| end to end, fp32 | 1.20 | >= 1.5 | falls short |" in told
+    assert "| vocoder, default precision | 4.00 | >= 4 | holds |" in told
+    assert "| LoRA step | not run | >= 1.5 | - |" in told
+    assert told.endswith("- a note")
+    assert [lookup(RESULT, key) for key, *_ in BARS].count(None) == len(BARS) - 2
+
+
+def test_the_page_of_results_has_the_account() -> None:
+    section = sections.SECTIONS["vs_upstream"](RESULT)
+    assert "1 CPU thread" in section and "| vocoder | 8 | 2 |" in section
+
+
+def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
+    found = fresh.start("upstream", tmp_path / "nowhere", tmp_path / "a.mp4", checkout=tmp_path)
+    assert "nowhere" in found["not run"]
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    before = list(sys.path)
+    with pytest.raises(SystemExit, match="no checkout of SelVA"):
+        open_checkout(tmp_path)
+    assert sys.path == before
+
+
+def test_our_side_makes_the_sound_of_the_noise_it_is_given(
+    make_clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "VARIANT", "demo_16k")
+    monkeypatch.setattr(ours, "DURATION", 1.0)
+    clip = make_clip(tmp_path / "clip.mp4", np.arange(30) / 25)
+    side = ours.Ours(tmp_path, "fp32", "cpu")
+    side.load(("generator", "vocoder"))
+    assert ours.read_sync(clip).shape == (25, 3, 224, 224)
+    noise = torch.randn(2, 1, 32, 20, generator=torch.Generator().manual_seed(0))
+    made = [
+        side.whole(clip, "metal ball", each, tmp_path / f"out{number}.mp4", 1)
+        for number, each in enumerate((noise[0], noise[0], noise[1]))
+    ]
+    assert made[0].shape == (1, 16000)
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+    assert (tmp_path / "out2.mp4").is_file()
