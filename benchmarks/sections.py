@@ -230,8 +230,8 @@ def _vs_upstream(result: dict[str, Any]) -> str:
     device = result["gpu"] or f"{result['measured']['threads']} CPU thread"
     return f"""## Beside the published code
 
-small_16k with deterministic weights, a clip of 8 s in 1280x720, {result["steps"]} steps, guidance 4.5; both
-sides in turn in one process, {device}. {_where(result)}
+small_16k with deterministic weights, a clip of {result["duration"]:g} s in 1280x720, {result["steps"]}
+steps, guidance 4.5; both sides in turn in one process, {device}. {_where(result)}
 
 {_lines(speed_lines(result))}
 """

@@ -18,6 +18,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import torch  # noqa: E402
 
+from selva_audio.configs import TRAINED_DURATION  # noqa: E402
 from selva_audio.files import write_text  # noqa: E402
 from selva_audio.runtime import describe_system  # noqa: E402
 
@@ -54,6 +55,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         "device": device,
         "gpu": describe_system()["gpu_name"],
         "steps": stages.STEPS,
+        "duration": asked.duration,
         "stages": {},
         "notes": list(NOTES) if asked.selva_dir else ["No --selva-dir was given: ours alone was measured."],
     }
@@ -62,7 +64,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     if chosen:
         _measure_stages(asked, chosen, device, result)
     if "training" in asked.only:
-        upstream = Upstream(asked.work, device, torch.float32) if asked.selva_dir else None
+        upstream = Upstream(asked.work, device, torch.float32, TRAINED_DURATION) if asked.selva_dir else None
         result["training"] = training.measure_training(upstream, asked.work, repeats=asked.repeats or 2)
         _keep(asked, result)
     _measure_processes(asked, result)
@@ -75,14 +77,18 @@ def _measure_stages(
     exact: dict[str, torch.Tensor] = {}
     inputs = None
     for precision in asked.precision:
-        ours = Ours(asked.work, precision, device)
-        theirs = Upstream(asked.work, device, PRECISIONS[precision]) if asked.selva_dir else None
-        inputs = inputs or stages.make_inputs(asked.work, asked.video)
+        ours = Ours(asked.work, precision, device, asked.duration)
+        theirs = (
+            Upstream(asked.work, device, PRECISIONS[precision], asked.duration) if asked.selva_dir else None
+        )
+        inputs = inputs or stages.make_inputs(asked.work, asked.video, asked.duration)
         rows = result["stages"].setdefault(precision, {})
         for name in chosen:
             # What is counted is the same in both; the last is the default of both sides.
-            count = precision == asked.precision[-1] and name != "whole"
-            row = stages.measure(name, theirs, ours, inputs, exact, repeats=asked.repeats, count=count)
+            count = asked.count and precision == asked.precision[-1] and name != "whole"
+            row = stages.measure(
+                name, theirs, ours, inputs, exact, repeats=asked.repeats, count=count, profile=asked.profile
+            )
             rows[name] = row
             _say(f"{precision} {name}", row)
             _keep(asked, result)
@@ -173,6 +179,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--video", type=Path, help="a video of 8 s or more; default: one that is drawn")
     parser.add_argument("--only", nargs="+", choices=known, default=known)
     parser.add_argument("--precision", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS))
+    parser.add_argument("--duration", type=float, default=TRAINED_DURATION, help="seconds; fewer are quicker")
+    parser.add_argument("--profile", action="store_true", help="tell which of our operations take most")
+    parser.add_argument("--no-count", dest="count", action="store_false", help="count no operations")
     parser.add_argument("--repeats", type=int, default=0, help="of each stage; 0: as suits it")
     parser.add_argument("--json", type=Path, help="file for the result")
     asked = parser.parse_args()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from selva_audio.runtime import forget_peak_memory, peak_memory_gb
@@ -81,6 +82,20 @@ def ratio(upstream: Tally, ours: Tally) -> dict[str, float]:
         "low": round(min(pairs), 3),
         "high": round(max(pairs), 3),
     }
+
+
+def top_operations(run: Run, device: str, count: int = 12) -> list[dict[str, Any]]:
+    """Where the time of a run goes: names, shares of the whole, calls; most first."""
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * device.startswith("cuda")
+    with profile(activities=activities) as recorded:
+        run(0)
+    key = "self_device_time_total" if device.startswith("cuda") else "self_cpu_time_total"
+    rows = sorted(recorded.key_averages(), key=lambda row: -getattr(row, key))
+    total = sum(getattr(row, key) for row in rows) or 1
+    return [
+        {"name": row.key, "share": round(getattr(row, key) / total, 3), "calls": row.count}
+        for row in rows[:count]
+    ]
 
 
 def timed(run: Callable[[], Any], device: str) -> tuple[Any, float]:

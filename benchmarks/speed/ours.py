@@ -22,12 +22,12 @@ from selva_audio.synthesis import TextConditions, encode_prompts, sample_latents
 from selva_audio.tasks import run as main_job
 
 from .files import VARIANT
-from .upstream import DURATION, GUIDANCE
+from .upstream import GUIDANCE
 
 
-def read_sync(video: Path) -> Tensor:
-    """Sync frames (T, 3, H, W) in [-1, 1] of a video."""
-    stream = stream_frames(video, {SYNC_RATE: partial(squash, size=224)}, duration=DURATION)
+def read_sync(video: Path, duration: float) -> Tensor:
+    """Sync frames (T, 3, H, W) in [-1, 1] of the first seconds of a video."""
+    stream = stream_frames(video, {SYNC_RATE: partial(squash, size=224)}, duration=duration)
     return to_sync(np.stack([sample.frame for sample in stream]))
 
 
@@ -38,9 +38,11 @@ class Ours:
         work: folder of ``files.write_weights``.
         precision: "fp32", "bf16" or "fp16".
         device: "cpu" or "cuda".
+        duration: seconds of video that are used.
     """
 
-    def __init__(self, work: Path, precision: str, device: str) -> None:
+    def __init__(self, work: Path, precision: str, device: str, duration: float) -> None:
+        self.duration = duration
         self.model = load_model(
             VARIANT, device=device, precision=precision, offload="keep_in_vram", models_dir=work, offline=True
         )
@@ -67,11 +69,11 @@ class Ours:
     @torch.no_grad()
     def sample(self, sync: Tensor, clip: Tensor, negative: Tensor, noise: Tensor, steps: int) -> Tensor:
         """Latent (1, N, C) from noise, guided."""
-        features = VideoFeatures(sync[:, :0], sync, prompt="", duration=DURATION)
+        features = VideoFeatures(sync[:, :0], sync, prompt="", duration=self.duration)
         options = GenerateOptions(steps=steps, cfg_strength=GUIDANCE)
         text = TextConditions(clip, negative)
         (latent,) = sample_latents(
-            self.model, features, text, options, duration=DURATION, noise=noise[0].float()
+            self.model, features, text, options, duration=self.duration, noise=noise[0].float()
         )
         return latent
 
@@ -103,7 +105,7 @@ class Ours:
                 self.model,
                 video,
                 output,
-                FeatureOptions(prompt=prompt, duration=DURATION, cache_dir=Path(cache)),
+                FeatureOptions(prompt=prompt, duration=self.duration, cache_dir=Path(cache)),
                 GenerateOptions(steps=steps, cfg_strength=GUIDANCE, normalize=False),
             )
         return kept[0].waveform[0]

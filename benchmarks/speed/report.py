@@ -43,6 +43,13 @@ def _precisions(result: Mapping[str, Any]) -> Iterator[str]:
         for name, row in rows.items():
             yield _stage(name, row)
         yield ""
+        for name, row in rows.items():
+            if "top" in row["ours"]:
+                told = ", ".join(
+                    f"{op['name']} {op['share']:.0%} ({op['calls']})" for op in row["ours"]["top"]
+                )
+                yield f"Ours, {name}, by operation (calls): {told}."
+                yield ""
 
 
 def _stage(name: str, row: Mapping[str, Any]) -> str:

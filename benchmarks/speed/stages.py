@@ -15,9 +15,9 @@ from selva_audio.configs import VARIANTS
 from selva_audio.records import Frames
 
 from .files import VARIANT, given, write_clip
-from .measure import Tally, error, in_turn, ratio
+from .measure import Tally, error, in_turn, ratio, top_operations
 from .ours import Ours, read_sync
-from .upstream import DURATION, Upstream
+from .upstream import Upstream
 
 STEPS = 25
 PROMPT = "a rubber ball bouncing on a wooden floor"
@@ -65,13 +65,13 @@ class Inputs:
     wave: Tensor
 
 
-def make_inputs(work: Path, video: Path | None) -> Inputs:
+def make_inputs(work: Path, video: Path | None, duration: float) -> Inputs:
     """Inputs by rule; the mel has the level and the spread of real ones."""
     # A little longer than what is used: upstream loses a grid time at the end of a video.
-    video = video or write_clip(work, DURATION + 0.2)
-    pixels = ((read_sync(video).permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+    video = video or write_clip(work, duration + 0.2)
+    pixels = ((read_sync(video, duration).permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
     config = VARIANTS[VARIANT]
-    lengths = config.lengths(DURATION)
+    lengths = config.lengths(duration)
     noise = given("noise", (1, lengths.latent, config.generator.latent_dim))
     latent = given("latent", tuple(noise.shape))
     return Inputs(
@@ -83,7 +83,7 @@ def make_inputs(work: Path, video: Path | None) -> Inputs:
         noise=noise,
         latent=latent,
         mel=given("mel", (1, config.mel.num_mels, 2 * lengths.latent), scale=0.8) - 1.5,
-        wave=given("wave", (1, lengths.samples), kind="wave")[:, : round(DURATION * config.sample_rate)],
+        wave=given("wave", (1, lengths.samples), kind="wave")[:, : round(duration * config.sample_rate)],
     )
 
 
@@ -96,6 +96,7 @@ def measure(
     *,
     repeats: int,
     count: bool,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """The row of a stage, or of the job as a whole.
 
@@ -110,7 +111,10 @@ def measure(
         theirs, own = _calls(upstream, ours, inputs, Path(folder))[name]
         times = repeats or _REPEATS[name in CHEAP]
         a, b = in_turn(theirs, own, repeats=times, count=count, device=ours.model.policy.device)
-    return _row(name, a, b, exact)
+        row = _row(name, a, b, exact)
+        if profile:
+            row["ours"]["top"] = top_operations(own, ours.model.policy.device)
+    return row
 
 
 def _calls(
@@ -122,7 +126,7 @@ def _calls(
     state = inputs.sync, inputs.clip, inputs.negative, inputs.noise, STEPS
     output = folder / "out.mp4"
     own: dict[str, Callable[[int], Any]] = {
-        "reading": lambda run: read_sync(inputs.video),
+        "reading": lambda run: read_sync(inputs.video, ours.duration),
         "text": lambda run: torch.cat(ours.text(prompt(run))),
         "text_synch": lambda run: ours.sync(inputs.frames, prompt(run)),
         "generator": lambda run: ours.sample(*state),

@@ -22,7 +22,6 @@ NOTES = [
     "torchaudio.save is not called: torchaudio 2.11 needs torchcodec for it. Upstream's FLAC is not counted.",
     "Upstream's downloads are not called: the files are there, with values of a rule.",
 ]
-DURATION = 8.0
 GUIDANCE = 4.5
 
 
@@ -53,13 +52,14 @@ class Upstream:
         work: folder of ``files.write_weights``.
         device: "cpu" or "cuda".
         dtype: of every weight.
+        duration: seconds of video that are used.
     """
 
-    def __init__(self, work: Path, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, work: Path, device: str, dtype: torch.dtype, duration: float) -> None:
         from selva.model.sequence_config import CONFIG_16K
 
         self.work, self.device, self.dtype = work, device, dtype
-        CONFIG_16K.duration = DURATION
+        CONFIG_16K.duration = self.duration = duration
         self.lengths = CONFIG_16K
 
     def _ready(self, part: torch.nn.Module) -> torch.nn.Module:
@@ -138,7 +138,7 @@ class Upstream:
         """The video's frames as the demo holds them."""
         from selva.utils.eval_utils import load_video
 
-        return load_video(video, DURATION)
+        return load_video(video, self.duration)
 
     @torch.inference_mode()
     def text(self, prompt: str) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ RESULT = {
     "device": "cpu",
     "gpu": None,
     "steps": 25,
+    "duration": 8.0,
     "stages": {"bf16": {"vocoder": ROW}},
     "processes": {"upstream, 8 s": {"not run": "no space left"}},
     "notes": ["a note"],
@@ -92,11 +93,10 @@ def test_our_side_makes_the_sound_of_the_noise_it_is_given(
     make_clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ours, "VARIANT", "demo_16k")
-    monkeypatch.setattr(ours, "DURATION", 1.0)
     clip = make_clip(tmp_path / "clip.mp4", np.arange(30) / 25)
-    side = ours.Ours(tmp_path, "fp32", "cpu")
+    side = ours.Ours(tmp_path, "fp32", "cpu", 1.0)
     side.load(("generator", "vocoder"))
-    assert ours.read_sync(clip).shape == (25, 3, 224, 224)
+    assert ours.read_sync(clip, 1.0).shape == (25, 3, 224, 224)
     noise = torch.randn(2, 1, 32, 20, generator=torch.Generator().manual_seed(0))
     made = [
         side.whole(clip, "metal ball", each, tmp_path / f"out{number}.mp4", 1)
