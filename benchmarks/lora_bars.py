@@ -70,6 +70,9 @@ def bars(rows: Mapping[str, Sequence[Row]], real_diversity: float) -> dict[str, 
     for bar, arm, beside, holds in table:
         if arm in rows and beside in rows:
             others = {row.get("seed"): row for row in rows[beside]}
-            pairs = [(row, base if beside == "base" else others[row["seed"]]) for row in rows[arm]]
-            found[bar] = all(holds(row, other) for row, other in pairs)
+            if beside == "base":
+                others = dict.fromkeys((row["seed"] for row in rows[arm]), base)
+            pairs = [(row, others[row["seed"]]) for row in rows[arm] if row["seed"] in others]
+            if pairs:  # seeds that only one arm has so far tell nothing
+                found[bar] = all(holds(row, other) for row, other in pairs)
     return found

@@ -43,7 +43,7 @@ from .results import write_result
 
 # The played material is one that the generator never heard: its sound is undecided, and can go either way.
 STYLE, CONTRAST, PLAYED = "metal", "wood", "glass"
-STRENGTHS = (0.1, 0.2, 0.4)
+STRENGTHS = (0.05, 0.1, 0.2)  # above these, random vectors decide the sound too
 NEAR, WIDE = 0.05, 0.1
 
 

@@ -67,3 +67,10 @@ def test_controls_that_learn_fail_their_bars_and_arms_not_run_have_none():
     found = bars(rows(lora=[GOOD], shuffled=[GOOD]), real_diversity=0.5)
     assert not found["shuffled sounds fail"]
     assert not any("preserve" in bar or "full" in bar or "wrong" in bar for bar in found)
+
+
+def test_a_seed_that_one_arm_has_alone_is_not_compared():
+    half = rows(full=[GOOD], lora=[GOOD, GOOD | {"gap_closed": 0.0}])
+    assert bars(half, real_diversity=0.5)["LoRA closes 70 % of what full training does"]
+    other = half | {"full": [{"seed": 7} | GOOD]}
+    assert "LoRA closes 70 % of what full training does" not in bars(other, real_diversity=0.5)
