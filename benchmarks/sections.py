@@ -226,6 +226,23 @@ and the same sounds uncoloured. {_where(result)}
 """
 
 
+def _style_costs(result: dict[str, Any]) -> str:
+    lines = [
+        f"| {row['variant']} | {row['tool']} | {row['numbers']:,} | {row['bytes'] / 1e6:.2f} | "
+        f"{row['cpu_seconds']:.1f} | {row['peak_gb']:.1f} |"
+        for row in result["rows"]
+    ]
+    return f"""## Costs of the style tools at full size
+
+Untrained weights in float32, one clip of {result["seconds"]:g} s at a time, one thread; the second round of
+each, and the most memory of its process. {_where(result)}
+
+| variant | tool | numbers found | file, MB | CPU s | most memory, GB |
+|---|---|---|---|---|---|
+{_lines(lines)}
+"""
+
+
 def _vs_upstream(result: dict[str, Any]) -> str:
     device = result["gpu"] or f"{result['measured']['threads']} CPU thread"
     return f"""## Beside the published code
@@ -260,4 +277,5 @@ SECTIONS: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "style_steering": _steering,
     "style_vocoder": _vocoder,
     "style_ditto": _ditto,
+    "style_costs": _style_costs,
 }

@@ -48,7 +48,7 @@ from selva_audio.training.vocoder import VocoderTrainable
 from .lora_memory import peak_gigabytes, random_clips
 from .results import write_result
 
-_VARIANTS = ("small_16k", "large_44k_v2")
+_VARIANTS = ("small_16k", "medium_44k")
 _SECONDS = 8.0
 
 
@@ -166,7 +166,7 @@ def _ditto(model: SelVAModel, clips: Clips, stack: ExitStack) -> Rounds:
     def rounds() -> Iterator[None]:
         while True:
             x = noise.clone().requires_grad_()
-            torch.autograd.grad(studio.loss(x, target, options), x)
+            torch.autograd.grad(sum(studio.loss(x, target, options)), x)
             yield
 
     return rounds(), noise.numel(), None

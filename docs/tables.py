@@ -26,7 +26,7 @@ from selva_audio.weights.manifest import FILES, WeightFile, variant_files
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-_SETTINGS = ROOT / "benchmarks" / "results" / "lora_settings.json"
+_RESULTS = ROOT / "benchmarks" / "results"
 # What a row of that benchmark shows: heading and format.
 _MEASURED = {
     "train_loss": ("training loss", ".2f"),
@@ -144,7 +144,7 @@ def command_table(command: App) -> str:
 
 def settings_table(group: str) -> str:
     """Rows of the benchmark of LoRA settings whose names begin with a word, beside base and defaults."""
-    rows = json.loads(_SETTINGS.read_text())["rows"]
+    rows = _result("lora_settings")["rows"]
     heading, usual = _GROUPS[group]
     chosen = {
         name.removeprefix(group).strip(" '"): row for name, row in rows.items() if name.startswith(group)
@@ -156,6 +156,98 @@ def settings_table(group: str) -> str:
         for name, row in shown.items()
     ]
     return _table((heading, *(told for told, _ in columns.values())), lines)
+
+
+def costs_table() -> str:
+    """What a round of each way to sound like a reference costs at full size, a variant beside another."""
+    rows = _result("style_costs")["rows"]
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    found = {(row["tool"], row["variant"]): row for row in rows}
+    lines = []
+    for tool in dict.fromkeys(row["tool"] for row in rows):
+        each = [found[tool, variant] for variant in variants]
+        cost = (f"{row['cpu_seconds']:.1f} s, {row['peak_gb']:.1f} GB" for row in each)
+        kept = f"{each[0]['bytes'] / 1e6:.2f} MB" if each[0]["bytes"] else "the noise beside the sound"
+        lines.append((tool, kept, *cost))
+    return _table(("", f"file, {variants[0]}", *(f"`{variant}`" for variant in variants)), lines)
+
+
+def styles_table() -> str:
+    """What each way to sound like a reference did to the embedded model, beside its control; all seeds."""
+    lora, inversion, steering = _result("lora"), _result("style_inversion"), _result("style_steering")
+    vocoder, ditto = _result("style_vocoder"), _result("style_ditto")
+    base = lora["rows"]["base"][0]
+
+    def lesson(arm: str) -> str:
+        loss = _change(row["loss"] / lora["base_loss"] for row in lora["rows"][arm])
+        spectrum = _change(row["ltas_distance"] / base["ltas_distance"] for row in lora["rows"][arm])
+        return f"loss {loss}, spectrum distance {spectrum}"
+
+    def tokens(case: str) -> str:
+        return f"loss {_change(1 + row[case]['percent'] / 100 for row in inversion['rows'])}"
+
+    def steered(key: str) -> str:
+        return _change(1 + row[key] for row in steering["rows"])
+
+    def tuned(case: str) -> str:
+        return f"mel distance {_change(1 + row[case]['percent'] / 100 for row in vocoder['rows'])}"
+
+    def onsets(key: str) -> str:
+        return _span((row[key] for row in ditto["rows"]), ".2f")
+
+    found = _change(row["after"] / row["before"] for row in ditto["rows"])
+    drawn = _change(row["best_random"] / row["before"] for row in ditto["rows"])
+    noises = _span((row["random_noises"] for row in ditto["rows"]), "d")
+    rows = [
+        (
+            "LoRA",
+            f"{lora['material']}, never heard: {lora['train_clips']} clips, {lora['steps']} steps",
+            lesson("lora"),
+            f"clips of another material: {lesson('wrong_class')}",
+        ),
+        (
+            "Textual inversion",
+            f"{inversion['material']}, never heard: {inversion['train_clips']} clips, "
+            f"{inversion['tokens']} words, {inversion['steps']} steps",
+            tokens("token"),
+            f"random words: {tokens('token_random')}; LoRA: {tokens('lora')}",
+        ),
+        (
+            "Steering",
+            f"{steering['played']} towards {steering['style']}, against {steering['contrast']}",
+            f"spectrum distance {steered('change')}",
+            f"reversed {steered('change_reversed')}; random directions {steered('change_random')}",
+        ),
+        (
+            "Vocoder",
+            f"a colour, from {vocoder['sounds']} sounds, {vocoder['steps']} steps",
+            tuned("tuned"),
+            f"endless pull to the start: {tuned('endless_pull')}",
+        ),
+        (
+            "DITTO",
+            f"{ditto['played']} towards {ditto['style']}",
+            f"style loss {found}; onset F1 {onsets('onset_f1_after')}, was {onsets('onset_f1_before')}",
+            f"best of {noises} random noises: {drawn}",
+        ),
+    ]
+    return _table(("Tool", "Lesson", "On what it was not made from", "Beside it"), rows)
+
+
+def _change(ratios: Iterable[float]) -> str:
+    return f"{_span((100 * (ratio - 1) for ratio in ratios), '+.1f')} %"
+
+
+def _span(values: Iterable[float], form: str) -> str:
+    """Least to most; one number where they are told alike."""
+    ordered = sorted(values)
+    ends = dict.fromkeys((f"{ordered[0]:{form}}", f"{ordered[-1]:{form}}"))
+    return " to ".join(ends)
+
+
+def _result(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((_RESULTS / f"{name}.json").read_text())
+    return found
 
 
 def layers() -> str:
@@ -273,6 +365,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "files": files_table,
     "sources": sources_table,
     "layers": layers,
+    "measured styles": styles_table,
+    "measured costs of styles": costs_table,
     **{f"measured {group}": partial(settings_table, group) for group in _GROUPS},
     **_commands(app, "selva"),
 }

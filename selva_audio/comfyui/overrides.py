@@ -136,6 +136,7 @@ _NOISE_SEARCH: _Overrides = {
     "n_ode_steps": {"min": 5},
     "style_weight": {"default": 0.1, "max": 10.0, "step": 0.05},
     "gram_weight": {"default": 0.0, "max": 1.0, "step": 0.01},
+    "timing_weight": {"default": 1.0, "max": 100.0, "step": 0.1},
     "anchor_weight": {"default": 1.0, "max": 10.0, "step": 0.1},
     "shell_weight": {"max": 10.0, "step": 0.1},
     "check_every": {"max": 100},

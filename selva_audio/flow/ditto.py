@@ -99,7 +99,7 @@ def solve_with_gradient(velocity: Velocity, x0: Tensor, steps: int, options: Dit
 
 def optimise_noise(
     x0: Tensor,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor], tuple[Tensor, Tensor]],
     true_loss: Callable[[Tensor], float],
     options: DittoOptions,
     *,
@@ -112,7 +112,8 @@ def optimise_noise(
 
     Args:
         x0: (N, C) noise; left as it is.
-        loss: style loss of the sound of a noise, differentiable.
+        loss: style loss of the sound of a noise, and how far its timing is from the first sound's; both
+            differentiable.
         true_loss: style loss of the sound that the real sampler makes of a noise.
         options: iterations, step size, weights, patience.
         on_progress: told of each iteration, with ``loss`` and ``true_loss``; cancels by raising ``Cancelled``
@@ -161,20 +162,21 @@ def shell(x: Tensor) -> float:
 def _descend(
     x: Tensor,
     start: Tensor,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor], tuple[Tensor, Tensor]],
     adam: torch.optim.Adam,
     options: DittoOptions,
 ) -> float:
     """One step of Adam on ``x``; returns the style loss before it."""
     with torch.enable_grad():
-        style = loss(x)
-        (of_style,) = torch.autograd.grad(style, x, allow_unused=True)
-        value = float(style.detach())
-        if not math.isfinite(value) or (of_style is not None and not bool(of_style.isfinite().all())):
+        style, timing = loss(x)
+        value, weighted = float(style.detach()), options.style_weight * style + options.timing_weight * timing
+        (of_sound,) = torch.autograd.grad(weighted, x, allow_unused=True)
+        if not math.isfinite(value) or (of_sound is not None and not bool(of_sound.isfinite().all())):
             raise GenerationError(
                 "The style loss or its gradient is not finite. Try --precision fp32, or a smaller opt_lr."
             )
-        if value > _NO_LOSS and (of_style is None or not bool(of_style.any())):
+        is_lost = of_sound is None or not bool(of_sound.any())
+        if options.style_weight > 0 and value > _NO_LOSS and is_lost:
             raise GenerationError(
                 f"The style loss is {value:.3g}, but no gradient of it reaches the noise, so that "
                 "nothing would be optimised. Use gradient checkpoint, or another prompt."
@@ -182,7 +184,7 @@ def _descend(
         held = options.shell_weight * (x.square().mean() - 1).square()
         held = held + options.anchor_weight * (x - start).square().mean()
         (of_held,) = torch.autograd.grad(held, x)
-    x.grad = of_held if of_style is None else options.style_weight * of_style + of_held
+    x.grad = of_held if of_sound is None else of_sound + of_held
     adam.step()
     if options.renormalize:
         with torch.no_grad():

@@ -85,6 +85,26 @@ def mel_style_loss(style: Style, reference: Style, gram_weight: float) -> Tensor
     return (style.mean - reference.mean).square().mean() + gram_weight * gram
 
 
+def attacks(mel: Tensor) -> Tensor:
+    """When sounds begin: how much a log mel (1, M, F) rises from frame to frame, over all bands.
+
+    Returns:
+        (F - 1,), 0 or more; three frames wide, so that a frame early or late is still near.
+    """
+    rise = mel[0].diff(dim=-1).clamp(min=0).mean(dim=0)
+    window = rise.new_tensor([0.5, 1.0, 0.5])
+    return torch.nn.functional.conv1d(rise[None, None], window[None, None], padding=1)[0, 0]
+
+
+def timing_loss(mel: Tensor, first: Tensor) -> Tensor:
+    """1 - cosine of the attacks of two log mels (1, M, F): 0 where all sounds begin when they did; a scalar.
+
+    Loudness and spectrum do not count, so that a style can change with all sounds in their places.
+    """
+    similarity = torch.nn.functional.cosine_similarity(attacks(mel), attacks(first), dim=0)
+    return 1 - similarity
+
+
 def latent_style_loss(style: Style, reference: Style, gram_weight: float) -> Tensor:
     """Mean absolute difference of means plus the weighted mean square of that of Gram matrices: a scalar.
 

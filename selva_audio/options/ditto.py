@@ -37,12 +37,17 @@ class DittoOptions(Options):
         le=1000,
         description="Within the style loss, weight of how bands go together; that of the mean is 1.",
     )
-    anchor_weight: float = Field(
-        default=4.0,
+    timing_weight: float = Field(
+        default=10.0,
         ge=0,
         le=1000,
-        description="Weight that holds the noise to where it started, and with it the timing of the "
-        "first sound.",
+        description="Weight that holds the attacks of the sound where those of the first sound are.",
+    )
+    anchor_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="Weight that holds the noise to where it started, and with it all of the first sound.",
     )
     shell_weight: float = Field(
         default=1.0, ge=0, le=1000, description="Weight that holds the length of the noise to that of noise."

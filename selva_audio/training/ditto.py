@@ -8,6 +8,7 @@ Letters: N latent tokens, C channels, M mel bands, F mel frames.
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,7 +17,15 @@ from ..bundle import SelVAModel
 from ..features import VideoFeatures
 from ..flow import SOLVERS, Velocity, latent_noise
 from ..flow.ditto import solve_with_gradient
-from ..flow.style import Style, latent_style_loss, mel_frames, mel_level, mel_style_loss, style_of
+from ..flow.style import (
+    Style,
+    latent_style_loss,
+    mel_frames,
+    mel_level,
+    mel_style_loss,
+    style_of,
+    timing_loss,
+)
 from ..flow.windows import Window, join_windows, plan_windows
 from ..media.audio import resample
 from ..models.mel import FLOOR
@@ -89,15 +98,18 @@ class StyleSampler:
                 torch.stack([style.gram for style in each]).mean(dim=0),
             )
         mels = list(self._mels(references))
-        level = mel_level([self._mel(self._latent(self.noise()))], self.model.config.mel)
+        level = mel_level([self._first_mel], self.model.config.mel)
         unit = math.log(10) if self.model.config.mel.log_base == "10" else 1.0
         most = _MOST_GAIN_DB / 20 * math.log(10) / unit
         shift = min(max(level - mel_level(mels, self.model.config.mel), -most), most)
         floor = math.log(FLOOR) / unit
         return style_of((self._frames((mel + shift).clamp(min=floor)) for mel in mels), centred=True)
 
-    def loss(self, x: Tensor, target: Style, options: DittoOptions) -> Tensor:
-        """Style loss of the sound that few solver steps make, with a way back to ``x``."""
+    def loss(self, x: Tensor, target: Style, options: DittoOptions) -> tuple[Tensor, Tensor]:
+        """Style and timing loss of the sound that few solver steps make, with a way back to ``x``.
+
+        The timing is compared with that of the first noise; it is 0 where it has no weight.
+        """
         steps = options.surrogate_steps if options.gradient == "surrogate" else options.n_ode_steps
         latent = self._joined(
             solve_with_gradient(velocity, x[None, window.first : window.stop], steps, options)
@@ -106,12 +118,21 @@ class StyleSampler:
         # The backward pass through a step that was computed again costs two calls more.
         passed = min(options.n_grad_steps, steps) if options.gradient == "truncated" else steps
         self.evaluations += 2 * passed * len(self.windows)
-        return self._compare(latent, target, options)
+        if not options.timing_weight:
+            return self._compare(latent, target, options), latent.new_zeros(())
+        mel = self._mel(latent)
+        return self._compare(latent, target, options, mel), timing_loss(mel, self._first_mel)
 
     def true_loss(self, x: Tensor, target: Style, options: DittoOptions) -> float:
         """Style loss of the sound that is made in the end."""
         with torch.no_grad():
             return float(self._compare(self._latent(x), target, options))
+
+    @cached_property
+    def _first_mel(self) -> Tensor:
+        """(1, M, F) of the sound that the first noise becomes."""
+        with torch.no_grad():
+            return self._mel(self._latent(self.noise()))
 
     def _latent(self, x: Tensor) -> Tensor:
         """(1, N, C) normalised, as ``synthesis.sample_latents`` makes it."""
@@ -125,18 +146,19 @@ class StyleSampler:
         parts = ((window, piece.transpose(1, 2)) for window, piece in zip(self.windows, pieces, strict=True))
         return join_windows(parts, self.total).transpose(1, 2)
 
-    def _compare(self, latent: Tensor, target: Style, options: DittoOptions) -> Tensor:
-        latent = self.model.generator.unnormalize(latent)
+    def _compare(
+        self, latent: Tensor, target: Style, options: DittoOptions, mel: Tensor | None = None
+    ) -> Tensor:
+        """Style loss of a normalised latent, whose mel may be known already."""
         if options.loss == "latent":
+            latent = self.model.generator.unnormalize(latent)
             return latent_style_loss(style_of([latent[0]], centred=False), target, options.gram_weight)
-        style = style_of([self._frames(self._decoded(latent))], centred=True)
+        style = style_of([self._frames(self._mel(latent) if mel is None else mel)], centred=True)
         return mel_style_loss(style, target, options.gram_weight)
 
     def _mel(self, latent: Tensor) -> Tensor:
-        return self._decoded(self.model.generator.unnormalize(latent))
-
-    def _decoded(self, latent: Tensor) -> Tensor:
-        """(1, M, F) of a latent in the VAE's scale, window by window as results are decoded."""
+        """(1, M, F) of a normalised latent, window by window as results are decoded."""
+        latent = self.model.generator.unnormalize(latent)
         decode = self.model.vae.decode
         pieces = ((window, decode(latent[:, window.first : window.stop])) for window in self.windows)
         return join_windows(pieces, self.total, per_latent=2)

@@ -125,7 +125,9 @@ def test_a_step_more_keeps_under_two_percent_of_the_memory_of_a_step(velocity, x
 
 
 def descend(x0: Tensor, loss, options: DittoOptions, true_loss=None, **more) -> OptimisedNoise:
-    return optimise_noise(x0, loss, true_loss or (lambda x: float(loss(x))), options, **more)
+    """With a timing that nothing changes."""
+    both = lambda x: (loss(x), x.new_zeros(()))
+    return optimise_noise(x0, both, true_loss or (lambda x: float(loss(x))), options, **more)
 
 
 def far(x: Tensor) -> Tensor:
@@ -167,6 +169,18 @@ def test_the_anchor_holds_the_noise_where_it_started(noise) -> None:
         for weight in (0.0, 100.0)
     ]
     assert moved[1] < 0.5 * moved[0]
+
+
+def test_timing_weight_holds_the_timing_where_it_was(noise) -> None:
+    kept = noise[:, 1].clone()
+    both = lambda x: (far(x) + (x[:, 1] - 2).square().mean(), (x[:, 1] - kept).square().mean())
+    moved = []
+    for weight in (0.0, 100.0):
+        options = QUICK.model_copy(update={"timing_weight": weight, "renormalize": False})
+        found = optimise_noise(noise, both, lambda x: float(both(x)[0]), options)
+        moved.append(float((found.noise[:, 1] - kept).norm()))
+        assert found.after < found.before
+    assert moved[1] < 0.2 * moved[0]
 
 
 def test_the_best_is_chosen_by_the_true_loss_among_the_looks(noise) -> None:

@@ -4,11 +4,13 @@ import torch
 from selva_audio.configs import MEL_16K, MEL_44K
 from selva_audio.errors import InputError
 from selva_audio.flow.style import (
+    attacks,
     latent_style_loss,
     mel_frames,
     mel_level,
     mel_style_loss,
     style_of,
+    timing_loss,
 )
 
 
@@ -59,3 +61,37 @@ def test_a_louder_sound_is_louder_by_the_same_in_its_mel(config) -> None:
     mel = torch.randn(1, config.num_mels, 20, generator=torch.Generator().manual_seed(0))
     assert mel_level([mel + 0.7], config) - mel_level([mel], config) == pytest.approx(0.7, abs=1e-5)
     assert mel_level([mel, mel], config) == pytest.approx(mel_level([mel], config))
+
+
+def impacts(*frames: int, level: float = 0.0, slope: float = 0.1, bands: int = 8) -> torch.Tensor:
+    """(1, 8, 100): silence, and sounds that begin at some frames and fade at a rate of their own."""
+    mel = torch.full((1, bands, 100), -10.0)
+    for frame in frames:
+        fading = level - slope * torch.arange(100.0 - frame)
+        mel[0, :, frame:] = torch.maximum(mel[0, :, frame:], fading.expand(bands, -1))
+    return mel
+
+
+def test_attacks_are_where_sounds_begin() -> None:
+    rises = attacks(impacts(20, 60, slope=0.5))
+    assert sorted(rises.topk(2).indices.tolist()) == [19, 59]
+    assert float(rises.sum()) > 0 and float(rises[30:50].abs().max()) == 0
+
+
+def test_timing_is_that_of_the_attacks_alone() -> None:
+    first = impacts(20, 60, slope=0.5)
+    assert float(timing_loss(first, first)) == pytest.approx(0, abs=1e-6)
+    louder, longer = impacts(20, 60, level=3.0, slope=0.5), impacts(20, 60, slope=0.3)
+    near, far, lost = (impacts(*frames, slope=0.5) for frames in ((21, 60), (35, 75), (20,)))
+    same = [float(timing_loss(mel, first)) for mel in (louder, longer)]
+    other = [float(timing_loss(mel, first)) for mel in (near, lost, far)]
+    assert max(same) < 0.05 < other[0] < other[1] < other[2] <= 1
+    tilted = first + torch.linspace(-2, 2, 8)[None, :, None]
+    assert float(timing_loss(tilted, first)) == pytest.approx(0, abs=1e-6)
+
+
+def test_timing_of_silence_is_a_number() -> None:
+    silence = torch.full((1, 8, 30), -10.0, requires_grad=True)
+    loss = timing_loss(silence, impacts(20)[..., :30])
+    loss.backward()
+    assert float(loss.detach()) == 1 and bool(silence.grad.isfinite().all())

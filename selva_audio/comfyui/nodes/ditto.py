@@ -49,6 +49,7 @@ class SelvaDittoOptimizer(io.ComfyNode):
                 *widgets(_NODE, GenerateOptions, "true_peak_ceiling", "clip_conditioning", optional=True),
                 *steering_inputs(),
                 *token_inputs(),
+                *widgets(_NODE, DittoOptions, "timing_weight", optional=True),
                 AUDIO_PLAYER.Input("audioUI", optional=True, tooltip=PLAYER_TIP),
             ],
             outputs=[
