@@ -6,9 +6,10 @@ Extra shape letters: ``T`` token times of a segment (8), ``P`` patches of one to
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -125,8 +126,8 @@ class DividedBlock(nn.Module):
 
     def forward(self, x: Tensor, num_times: int) -> Tensor:
         """(N, 1 + T P, D) -> the same shape."""
-        x = x + self.timeattn(self.norm3(x), "b h (t p) d -> b h p t d", num_times)
-        x = x + self.attn(self.norm1(x), "b h (t p) d -> b h t p d", num_times)
+        x = x + self.timeattn(self.norm3(x), num_times, over="time")
+        x = x + self.attn(self.norm1(x), num_times, over="space")
         output: Tensor = x + self.mlp(self.norm2(x))
         return output
 
@@ -143,26 +144,33 @@ class DividedAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, grouping: str, num_times: int) -> Tensor:
+    def forward(self, x: Tensor, num_times: int, *, over: Literal["time", "space"]) -> Tensor:
         """(N, 1 + T P, D) -> the same shape.
 
         Args:
             x: normed tokens, the class token first, patches ordered by time, then place.
-            grouping: einops pattern from all patches to groups; its last two axes are group and channel.
             num_times: ``T``.
+            over: patches of one group share their place ("time"), or their time ("space").
         """
-        q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
-        first = functional.scaled_dot_product_attention(q[:, :, :1], k, v)
-        groups = [rearrange(each[:, :, 1:], grouping, t=num_times) for each in (q, k, v)]
-        keys, values = (
-            torch.cat([repeat(whole[:, :, :1], "b h 1 d -> b h g 1 d", g=group.shape[2]), group], dim=3)
-            for whole, group in zip((k, v), groups[1:], strict=True)
-        )
-        attended = functional.scaled_dot_product_attention(groups[0], keys, values)
-        target, source = grouping.split("->")
-        patches = rearrange(attended, f"{source} -> {target}")
-        output: Tensor = self.proj(rearrange(torch.cat([first, patches], dim=2), "b h n d -> b n (h d)"))
+        # (N, 1 + T P, 3, heads, channels); only keys and values are copied, to have the class token in each
+        # group. With more than four axes torch would not take its fused attention.
+        tokens = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
+        groups = tokens[:, 1:].unflatten(1, (num_times, -1))
+        groups = groups if over == "space" else groups.transpose(1, 2)  # (N, groups, members, 3, ...)
+        shared = tokens[:, None, :1, 1:].expand(-1, groups.shape[1], -1, -1, -1, -1)
+        key_value = torch.cat([shared, groups[..., 1:, :, :]], dim=2).flatten(0, 1)
+        patches = _attend(groups[..., 0, :, :].flatten(0, 1), *key_value.unbind(2))
+        first = _attend(tokens[:, :1, 0], *tokens[:, :, 1:].unbind(2))
+        merged = patches.flatten(2).unflatten(0, groups.shape[:2])
+        merged = merged if over == "space" else merged.transpose(1, 2)
+        output: Tensor = self.proj(torch.cat([first.flatten(2), merged.flatten(1, 2)], dim=1))
         return output
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Scaled dot-product attention of (N, tokens, heads, channels)."""
+    by_head = (each.transpose(1, 2) for each in (queries, keys, values))
+    return functional.scaled_dot_product_attention(*by_head).transpose(1, 2)
 
 
 class MLP(nn.Module):
@@ -182,7 +190,9 @@ class MLP(nn.Module):
 class SpatialAggregation(nn.Module):
     """One pre-norm transformer layer over a class token and the patches of one time; gives the class output.
 
-    Only the class token's row is computed: with a single layer no other row is ever used.
+    Only the class token's row is computed: with a single layer no other row is ever used. Its query is the
+    same for every time, so that keys and values are never made either: q (W x) is (q W) x, and a weighted sum
+    of W x is W times the weighted sum of x. The bias of the keys moves all scores alike, which is nothing.
     """
 
     def __init__(self, config: VideoEncoderConfig) -> None:
@@ -196,11 +206,25 @@ class SpatialAggregation(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """(N, P, D) -> (N, D)."""
-        first = self.cls_token.expand(len(patches), -1, -1)
-        normed = self.norm1(torch.cat([first, patches], dim=1))
-        first = first + self.self_attn(normed[:, :1], normed, normed, need_weights=False)[0]
+        first = self.cls_token[0]  # (1, D)
+        tokens = torch.cat([self.norm1(first).expand(len(patches), 1, -1), self.norm1(patches)], dim=1)
+        first = first + self.self_attn.out_proj(self._attended(tokens))
         output: Tensor = first + self.linear2(functional.gelu(self.linear1(self.norm2(first))))
-        return output.squeeze(1)
+        return output
+
+    def _attended(self, tokens: Tensor) -> Tensor:
+        """(N, 1 + P, D) normed, the class token first -> (N, D), its heads merged."""
+        attention = self.self_attn
+        dim, heads = attention.embed_dim, attention.num_heads
+        weight, bias = attention.in_proj_weight, attention.in_proj_bias
+        query = functional.linear(tokens[0, :1], weight[:dim], bias[:dim]).view(heads, 1, -1)
+        scale = (dim // heads) ** -0.5
+        probes = (scale * query) @ weight[dim : 2 * dim].view(heads, -1, dim)  # (heads, 1, D)
+        scores = torch.matmul(tokens, probes[:, 0].T)  # (N, 1 + P, heads)
+        shares = scores.float().softmax(dim=1).to(tokens.dtype)
+        pooled = torch.matmul(shares.transpose(1, 2), tokens)  # (N, heads, D)
+        values = torch.matmul(pooled.transpose(0, 1), weight[2 * dim :].view(heads, -1, dim).transpose(1, 2))
+        return values.transpose(0, 1).flatten(1) + bias[2 * dim :]
 
 
 def cut_segments(frames: Tensor) -> Tensor:

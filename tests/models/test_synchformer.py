@@ -73,9 +73,9 @@ def test_a_patch_attends_only_to_its_group_and_the_class_token() -> None:
     torch.manual_seed(1)
     times, places, heads, dim = 3, 4, 2, 8
     layer = synchformer.DividedAttention(dim, heads)
-    x = torch.randn(1, 1 + times * places, dim)
-    q, k, v = layer.qkv(x)[0].view(-1, 3, heads, dim // heads).unbind(1)
-    for grouping, axis in (("b h (t p) d -> b h p t d", 1), ("b h (t p) d -> b h t p d", 0)):
+    x = torch.randn(2, 1 + times * places, dim)
+    q, k, v = layer.qkv(x)[1].view(-1, 3, heads, dim // heads).unbind(1)
+    for over, axis in (("time", 1), ("space", 0)):
         rows = []
         for query in range(len(q)):
             same = [(key - 1, query - 1) for key in range(1, len(q))]
@@ -86,7 +86,7 @@ def test_a_patch_attends_only_to_its_group_and_the_class_token() -> None:
             weights = torch.einsum("hd,khd->hk", q[query], k[keys]).div((dim // heads) ** 0.5).softmax(-1)
             rows.append(torch.einsum("hk,khd->hd", weights, v[keys]).flatten())
         expected = layer.proj(torch.stack(rows))
-        torch.testing.assert_close(layer(x, grouping, times)[0], expected)
+        torch.testing.assert_close(layer(x, times, over=over)[1], expected)
 
 
 def test_the_class_row_alone_equals_torchs_whole_encoder_layer() -> None:
