@@ -208,9 +208,12 @@ def window_conditions(
         offset = round(window.start / STEP) * SEGMENT_STEP
         sync = _rows(features.sync, offset, lengths.sync).to(device)
     negative = generator.empty_text(1) if text.negative is None else text.negative.to(device)
+    has_sync = features.sync.shape[1] > 0
     return (
-        generator.conditions(clip, sync, text.prompt.to(device), window.num_latents),
-        generator.conditions(empty_clip, empty_sync, negative, window.num_latents),
+        generator.conditions(
+            clip, sync, text.prompt.to(device), window.num_latents, is_empty_sync=not has_sync
+        ),
+        generator.conditions(empty_clip, empty_sync, negative, window.num_latents, is_empty_sync=True),
     )
 
 

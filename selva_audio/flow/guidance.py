@@ -1,9 +1,8 @@
 """Classifier-free guidance of the generator (SPEC 6.3)."""
 
-import torch
 from torch import Tensor
 
-from ..models.generator import Conditions, Generator, concatenate_conditions
+from ..models.generator import Conditions, Generator, concatenate_conditions, share_rows
 from .solvers import Velocity
 
 
@@ -25,12 +24,12 @@ def guided_velocity(
     Source: arXiv:2207.12598.
     """
     if cfg_strength < 1:
-        return lambda t, x: generator.velocity(x, _per_item(t, x), conditional)
-    both = concatenate_conditions(conditional, unconditional)
+        alone = share_rows(conditional)
+        return lambda t, x: generator.velocity(x, _per_item(t, x), alone)
+    both = share_rows(concatenate_conditions(conditional, unconditional))
 
     def velocity(t: Tensor, x: Tensor) -> Tensor:
-        doubled = torch.cat((x, x))
-        with_condition, without = generator.velocity(doubled, _per_item(t, doubled), both).chunk(2)
+        with_condition, without = generator.velocity(x, _per_item(t, x), both, copies=2).chunk(2)
         return cfg_strength * with_condition + (1 - cfg_strength) * without
 
     return velocity

@@ -7,7 +7,7 @@ generator may be built on the meta device and used right after its state dict is
 Shape letters: B batch, N latent tokens, C latent channels, D model width, S sync segments.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -17,7 +17,7 @@ from torch.nn import functional
 from ..configs import SEGMENT_FRAMES, SEGMENT_STEP, SYNC_RATE, GeneratorConfig
 from ..errors import InputError
 from .layers import ChannelLastConv1d, ConvGatedMLP, GatedMLP, hidden_width
-from .transformer import FinalLayer, JointBlock, SingleStreamBlock, rope_table
+from .transformer import Condition, FinalLayer, JointBlock, SharedRows, SingleStreamBlock, rope_table
 
 TIME_PERIOD = 10000.0
 
@@ -32,6 +32,10 @@ class Conditions:
         text: (B, N_text, D) text tokens.
         clip_c: (B, D) summary of the CLIP tokens.
         text_c: (B, D) summary of the text tokens.
+        groups: (B, N) int64 on the CPU; where two latent tokens of an item have the same number, their sync
+            tokens are equal. None where nothing is known.
+        shared: (R,) place in (B N) of one token of each group, and (B N,) the group of each token; made by
+            ``share_rows``. The modulation of a group is then computed once.
     """
 
     clip: Tensor
@@ -39,12 +43,34 @@ class Conditions:
     text: Tensor
     clip_c: Tensor
     text_c: Tensor
+    groups: Tensor | None = None
+    shared: tuple[Tensor, Tensor] | None = None
+
+
+def share_rows(conditions: Conditions) -> Conditions:
+    """The same conditions, with what equal sync tokens lead to computed once for all of them.
+
+    Their number depends on lengths alone, never on values.
+    """
+    groups = conditions.groups
+    if groups is None:
+        return conditions
+    count = int(groups.max()) + 1
+    flat = (torch.arange(len(groups), device="cpu")[:, None] * count + groups).flatten()
+    numbers, index = flat.unique(return_inverse=True)
+    places = torch.empty(len(numbers), dtype=torch.int64, device="cpu")
+    places[index] = torch.arange(len(index), device="cpu")
+    device = conditions.sync.device
+    return replace(conditions, shared=(places.to(device), index.to(device)))
 
 
 def concatenate_conditions(first: Conditions, second: Conditions) -> Conditions:
     """One batch holding ``first``, then ``second``; both have the same numbers of tokens."""
+    names = ("clip", "sync", "text", "clip_c", "text_c")
+    groups = (first.groups, second.groups)
     return Conditions(
-        *(torch.cat((getattr(first, f.name), getattr(second, f.name))) for f in fields(Conditions))
+        *(torch.cat((getattr(first, name), getattr(second, name))) for name in names),
+        groups=None if groups[0] is None or groups[1] is None else torch.cat((groups[0], groups[1])),
     )
 
 
@@ -113,7 +139,9 @@ class Generator(nn.Module):
         """Velocity straight from features: ``conditions``, then ``velocity``."""
         return self.velocity(latent, t, self.conditions(clip, sync, text, latent.shape[1]))
 
-    def conditions(self, clip: Tensor, sync: Tensor, text: Tensor, num_latents: int) -> Conditions:
+    def conditions(
+        self, clip: Tensor, sync: Tensor, text: Tensor, num_latents: int, *, is_empty_sync: bool = False
+    ) -> Conditions:
         """Project features and bring sync tokens to the latent rate.
 
         Args:
@@ -121,6 +149,7 @@ class Generator(nn.Module):
             sync: (B, 8 S, sync_dim) sync features; see ``empty_sync``.
             text: (B, N_text, text_dim) CLIP text states, padding included; see ``empty_text``.
             num_latents: latent tokens N of the sound to be made.
+            is_empty_sync: ``sync`` is that of ``empty_sync``, whose projection has few different tokens.
 
         Raises:
             InputError: a width, a batch size or a number of tokens does not fit.
@@ -131,22 +160,26 @@ class Generator(nn.Module):
         clip_tokens = self.clip_input_proj(clip.to(dtype))
         sync_tokens = self.sync_input_proj((segments + self.sync_pos_emb).flatten(1, 2))
         text_tokens = self.text_input_proj(text.to(dtype))
-        rows = self.sync_rows(sync.shape[1], num_latents).to(sync_tokens.device)
+        rows = self.sync_rows(sync.shape[1], num_latents)
+        groups = repeated_groups(sync.shape[1])[rows] if is_empty_sync else rows
         return Conditions(
             clip=clip_tokens,
-            sync=sync_tokens[:, rows],
+            sync=sync_tokens[:, rows.to(sync_tokens.device)],
             text=text_tokens,
             clip_c=self.clip_cond_proj(clip_tokens.mean(dim=1)),
             text_c=self.text_cond_proj(text_tokens.mean(dim=1)),
+            groups=groups.expand(len(sync), -1),
         )
 
-    def velocity(self, latent: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+    def velocity(self, latent: Tensor, t: Tensor, conditions: Conditions, *, copies: int = 1) -> Tensor:
         """dx/dt at (t, latent).
 
         Args:
-            latent: (B, N, C), normalised.
-            t: (B,) in [0, 1]; kept in float32 up to the embedding.
-            conditions: from ``conditions`` with ``num_latents`` = N.
+            latent: (B / copies, N, C), normalised.
+            t: (B / copies,) in [0, 1]; kept in float32 up to the embedding.
+            conditions: from ``conditions`` with ``num_latents`` = N, batch B.
+            copies: how often latent and t stand, one after the other, for as many conditions; each is
+                projected once.
 
         Returns:
             (B, N, C) in the dtype of ``latent``.
@@ -155,21 +188,26 @@ class Generator(nn.Module):
             InputError: the latent or t does not fit the conditions.
         """
         batch, num_latents, _ = conditions.sync.shape
-        expected = (batch, num_latents, self.config.latent_dim)
-        if tuple(latent.shape) != expected or tuple(t.shape) != (batch,):
+        expected = (batch // copies, num_latents, self.config.latent_dim)
+        if tuple(latent.shape) != expected or tuple(t.shape) != expected[:1] or batch % copies:
             raise InputError(
                 f"A latent of shape {tuple(latent.shape)} with t of shape {tuple(t.shape)} does not fit "
-                f"conditions made for {expected}; t must be ({batch},)."
+                f"conditions made for {expected}; t must be {expected[:1]}."
             )
         head_dim = self.config.hidden_dim // self.config.num_heads
         num_clip = conditions.clip.shape[1]
         latent_rope = rope_table(num_latents, head_dim, device=latent.device)
         clip_rope = rope_table(num_clip, head_dim, scaling=num_latents / num_clip, device=latent.device)
         time = self.t_embed(t.to(latent.device), self.sync_pos_emb.dtype)
-        global_c = (time + self.global_cond_mlp(conditions.clip_c + conditions.text_c)).unsqueeze(1)
-        latent_c = global_c + conditions.sync
-
         x = self.audio_input_proj(latent.to(conditions.sync.dtype))
+        if copies > 1:
+            time, x = time.repeat(copies, 1), x.repeat(copies, 1, 1)
+        global_c = (time + self.global_cond_mlp(conditions.clip_c + conditions.text_c)).unsqueeze(1)
+        latent_c: Condition = global_c + conditions.sync
+        if conditions.shared is not None:
+            places, index = conditions.shared
+            latent_c = SharedRows(latent_c.flatten(0, 1).index_select(0, places), index, batch)
+
         clip, text = conditions.clip, conditions.text
         for block in self.joint_blocks:
             x, clip, text = block(
@@ -269,6 +307,18 @@ def nearest_rows(num_source: int, num_target: int) -> Tensor:
     rows = torch.arange(num_source, dtype=torch.float32, device="cpu")
     resampled = functional.interpolate(rows[None, None], size=num_target, mode="nearest-exact")
     return resampled[0, 0].long()
+
+
+def repeated_groups(num_sync: int) -> Tensor:
+    """Numbers of (num_sync,) tokens of the empty sync features, equal where their projections are.
+
+    The features are the same everywhere and their position embedding repeats with every step; the
+    convolutions of the projection reach 5 tokens to each side, where they see zeros at both ends.
+    """
+    numbers = torch.arange(num_sync, device="cpu")
+    inner = SEGMENT_STEP + numbers % SEGMENT_STEP
+    is_inner = (numbers >= SEGMENT_STEP) & (numbers < num_sync - SEGMENT_STEP)
+    return torch.where(is_inner, inner, numbers)
 
 
 def time_aware_rows(num_sync: int, num_latents: int, latent_rate: float) -> Tensor:

@@ -27,7 +27,7 @@ def head_norm(head_dim: int) -> nn.RMSNorm:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Adaptive layer norm's affine part; ``shift`` and ``scale`` are (B, 1, D) or (B, N, D)."""
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 class ChannelLastConv1d(nn.Conv1d):
@@ -53,7 +53,25 @@ class ChannelLastConv1d(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, in) -> (B, N, out)."""
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+        # As a picture of one row, whose channels-last form is the memory of x as it is: the kernels for it
+        # need no copies of x and their result. The one-dimensional ones make both.
+        picture, kernel = x.transpose(1, 2).unsqueeze(2), self.weight.unsqueeze(2)
+        padding = (0, int(self.padding[0]))
+        made = functional.conv2d(picture, kernel, self.bias, (1, *self.stride), padding, groups=self.groups)
+        return made.squeeze(2).transpose(1, 2)
+
+
+@torch.no_grad()
+def lay_out_convolutions(module: nn.Module) -> None:
+    """Bring the kernels of channel-last convolutions to the order in memory that they are used in.
+
+    Shapes and values stay as they are; without it, each call makes such a copy of the kernel. A kernel that
+    lies so already is not copied.
+    """
+    for layer in module.modules():
+        if isinstance(layer, ChannelLastConv1d):
+            ordered = layer.weight.data.transpose(1, 2).contiguous().transpose(1, 2)
+            layer.weight.data = ordered
 
 
 class GatedMLP(nn.Module):

@@ -182,7 +182,7 @@ def _empty_conditions(generator: Generator, clips: Clips, batch: int) -> Conditi
 
 
 def _repeated(conditions: Conditions, batch: int) -> Conditions:
-    names = Conditions.__dataclass_fields__
+    names = ("clip", "sync", "text", "clip_c", "text_c")
     return Conditions(*(getattr(conditions, name).repeat_interleave(batch, 0) for name in names))
 
 

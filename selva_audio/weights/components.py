@@ -17,6 +17,7 @@ from ..errors import CheckpointError, InputError, unknown_name
 from ..models.bigvgan import BigVGAN
 from ..models.clip import CLIP
 from ..models.generator import Generator
+from ..models.layers import lay_out_convolutions
 from ..models.synchformer import Synchformer
 from ..models.t5 import T5
 from ..models.text_synch import TextSynch
@@ -92,6 +93,7 @@ def load_component(
         _tokenizer(kind, config, tokenizer),
     )
     module.load_state_dict(ready, assign=True)
+    lay_out_convolutions(module)
     return module.eval()
 
 
