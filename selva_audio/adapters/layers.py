@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
+from .fused import adapted_output
 from .record import Delta, row_gain
 
 
@@ -30,12 +31,22 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, in) -> (B, N, out), as the base layer."""
+        if x.ndim == 3 and len(self.deltas) == 1 and self._is_plain(cast(LowRank, self.deltas[0])):
+            delta = cast(LowRank, self.deltas[0])
+            return adapted_output(x, self.base, delta.lora_A, delta.lora_B, delta.strength * delta.scale)
         base: Tensor = self.base(x)
         y = base
         for delta in self.deltas:
             change = delta(x, base, self.base)
             y = y if change is None else y + change
         return y
+
+    def _is_plain(self, delta: "LowRank") -> bool:
+        """Whether the change is a product of two matrices alone, on a layer that is not trained."""
+        is_dropping = delta.training and any(delta.dropout)
+        has_more = delta.lora_A0 is not None or delta.dora_m is not None
+        is_trained = any(each.requires_grad for each in self.base.parameters())
+        return bool(delta.strength) and not (is_dropping or has_more or is_trained)
 
 
 class LowRank(nn.Module):
