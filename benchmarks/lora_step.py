@@ -22,8 +22,8 @@ from selva_audio.flow import interpolate
 from selva_audio.models.layers import lay_out_convolutions
 from selva_audio.options import LoraOptions
 from selva_audio.training.keyed import keyed
-from selva_audio.training.lora import LoraTraining
 from selva_audio.training.loop import BETAS
+from selva_audio.training.lora import LoraTraining
 
 from .lora_memory import random_clips, random_generator
 from .plain import PlainLora, plain_adapters
