@@ -59,8 +59,12 @@ def apply_rope(x: Tensor, rope: Rope) -> Tensor:
     """Rotate adjacent channel pairs (2i, 2i + 1) of (B, H, N, E) in float32; keeps the dtype of ``x``."""
     cos, sin = rope
     # A rotation is a product of complex numbers: one pass over the tensor in place of five.
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(_at_least_float32(x).unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).to(x.dtype)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -95,8 +99,8 @@ class SelfAttention(nn.Module):
     @staticmethod
     def _placed(x: Tensor, norm: nn.RMSNorm, rope: Rope | None) -> Tensor:
         """(B, H, N, E) normalised and rotated in float32; keeps the dtype of ``x``."""
-        assert norm.weight is not None
-        placed = functional.rms_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.eps)
+        exact, weight = (_at_least_float32(each) for each in (x, norm.weight))
+        placed = functional.rms_norm(exact, norm.normalized_shape, weight, norm.eps)
         return (placed if rope is None else apply_rope(placed, rope)).to(x.dtype)
 
 
