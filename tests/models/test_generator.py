@@ -301,7 +301,8 @@ def test_latent_and_time_must_fit_the_conditions(toy, latent, t):
 
 def test_conditions_are_in_the_dtype_of_the_weights_and_have_no_state(toy):
     conditions = toy.conditions(*(f.double() for f in toy_features()), 23)
-    tensors = {f.name: getattr(conditions, f.name) for f in fields(Conditions)}
+    names = [f.name for f in fields(Conditions) if f.name not in ("groups", "shared")]
+    tensors = {name: getattr(conditions, name) for name in names}
     assert {name: tuple(value.shape) for name, value in tensors.items()} == {
         "clip": (2, 6, 32),
         "sync": (2, 23, 32),
@@ -310,6 +311,7 @@ def test_conditions_are_in_the_dtype_of_the_weights_and_have_no_state(toy):
         "text_c": (2, 32),
     }
     assert all(value.dtype is torch.float32 for value in tensors.values())
+    assert conditions.groups.shape == (2, 23) and conditions.shared is None
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
