@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .antialias import AntialiasedActivation
 from .bigvgan import BigVGAN, ResidualBlock
+from .convolution import Convolution
 
 
 class FilteredActivation(nn.Module):
@@ -38,7 +39,7 @@ class GAFilter(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(
+        self.conv = Convolution(
             channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=False
         )
         with torch.no_grad():

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from selva_audio.configs import VOCODER_16K, VOCODER_44K, VocoderConfig, get_config
 from selva_audio.errors import CheckpointError, InputError
+from selva_audio.models import bigvgan, convolution
 from selva_audio.models.antialias import (
     ACTIVATION_REACH,
     AntialiasedActivation,
@@ -77,9 +78,13 @@ def full_size(rule_state):
 
 
 @pytest.mark.parametrize("name", ["bigvgan_16k_0", "bigvgan_16k_1", "bigvgan_44k_0", "bigvgan_44k_1"])
-def test_vocoder_matches_golden(golden, full_size, name):
+@pytest.mark.parametrize("large", [0, 2**60], ids=["fast", "plain"])
+def test_vocoder_matches_golden(golden, full_size, monkeypatch, name, large):
     g = golden(name)
     meta = g.meta
+    monkeypatch.setattr(bigvgan, "_LARGE", large)
+    monkeypatch.setattr(convolution, "_MOST_SAMPLES", 4000)
+    monkeypatch.setattr(convolution, "_PIECE", 1000)
     vocoder = full_size(name.split("_")[1], meta["weights_seed"])
     watched = {"conv_pre": vocoder.conv_pre, "conv_post": vocoder.conv_post}
     watched |= {f"ups{i}": up for i, up in enumerate(vocoder.ups)}
@@ -292,6 +297,53 @@ def test_bf16_weights_take_and_give_float32(toy):
     wave = toy().bfloat16()(mel)
     assert wave.dtype == torch.float32 and torch.isfinite(wave).all()
     assert (wave - expected).abs().max() < 0.1
+
+
+@pytest.fixture
+def laid_out(monkeypatch):
+    """Have a vocoder lay out its channels side by side whatever the length."""
+    return lambda: monkeypatch.setattr(bigvgan, "_LARGE", 0)
+
+
+@pytest.mark.parametrize("config", [DEMO, TINY, replace(DEMO, snake="snake", final="clamp")])
+@pytest.mark.parametrize("shape", [(1, 80, 2), (2, 80, 13)])
+def test_long_sounds_take_a_faster_way_to_the_same_wave(toy, laid_out, config, shape):
+    vocoder = toy(config)
+    mel = torch.randn(*shape, generator=torch.Generator().manual_seed(0)) - 2
+    expected = vocoder(mel)
+    seen = []
+    vocoder.resblocks[0].register_forward_hook(lambda _, __, out: seen.append(out))
+    laid_out()
+    assert (vocoder(mel) - expected).abs().max() < 1e-5
+    assert seen[0].shape[1] == config.widths[0] and seen[0].stride(1) == 1
+
+
+def test_faster_way_is_for_large_activations_without_gradients(toy, monkeypatch):
+    vocoder = toy(TINY)  # 4 channels at 16 times the rate: 64 values a frame; 8 at 8 times likewise
+    mel = torch.randn(1, 80, 10) - 2
+    layouts = []
+    vocoder.conv_pre.register_forward_hook(lambda _, __, out: layouts.append(out.stride(1) == 1))
+    for least, given in ((640, mel), (641, mel), (640, mel.clone().requires_grad_())):
+        monkeypatch.setattr(bigvgan, "_LARGE", least)
+        vocoder(given)
+    assert layouts == [True, False, False]
+
+
+def test_gradients_are_those_of_the_plain_form(toy, laid_out):
+    vocoder = toy(TINY)
+    mel = (torch.randn(1, 80, 10, generator=torch.Generator().manual_seed(0)) - 2).requires_grad_()
+    (before,) = torch.autograd.grad(vocoder(mel).square().sum(), mel)
+    laid_out()
+    (after,) = torch.autograd.grad(vocoder(mel).square().sum(), mel)
+    assert torch.equal(before, after) and before.abs().max() > 0
+
+
+def test_faster_way_is_nearer_to_float32_in_bfloat16(toy, laid_out):
+    mel = torch.randn(2, 80, 40, generator=torch.Generator().manual_seed(0)) - 2
+    exact = toy()(mel)
+    before = (toy().bfloat16()(mel) - exact).norm()
+    laid_out()
+    assert (toy().bfloat16()(mel) - exact).norm() < before
 
 
 @pytest.mark.parametrize(("kernel", "rate"), [(512, 256), (256, 64), (192, 64), (64, 64)])
