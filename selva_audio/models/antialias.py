@@ -134,7 +134,8 @@ def _banded_product(x: Tensor, matrix: Tensor, padding: int) -> Tensor:
 
 @functools.cache
 def _standard_filter() -> Tensor:
-    return antialias_filter()
+    with torch.device("cpu"):  # whatever the default is while a model is built
+        return antialias_filter()
 
 
 def _unrounded(taps: Tensor) -> Tensor:

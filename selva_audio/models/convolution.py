@@ -99,8 +99,8 @@ def _phases(weight: Tensor, stride: int, padding: int) -> Tensor:
     """
     inputs, outputs, kernel = weight.shape
     reach = max((stride - 1 + padding) // stride, (kernel - 1 - padding) // stride)
-    taps = torch.arange(-reach, reach + 1)
-    index = torch.arange(stride)[:, None] + padding - stride * taps  # (stride, K')
+    taps = torch.arange(-reach, reach + 1, device=weight.device)
+    index = torch.arange(stride, device=weight.device)[:, None] + padding - stride * taps  # (stride, K')
     inside = (index >= 0) & (index < kernel)
     picked = weight[..., index.clamp(0, kernel - 1)] * inside.to(weight.dtype)  # (C, C', stride, K')
     return picked.permute(2, 1, 0, 3).reshape(stride * outputs, inputs, -1)

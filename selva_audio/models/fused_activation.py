@@ -59,7 +59,7 @@ def fused_activation(
     assert compiled is not None
     batch, channels, length = x.shape
     rows = x.detach().transpose(1, 2).contiguous()
-    out = torch.empty(rows.shape, dtype=log_frequency.dtype)
+    out = torch.empty_like(rows, dtype=log_frequency.dtype)
     step = compiled(_FORMATS[x.dtype], _FORMATS[out.dtype])
     frequency = _array(log_frequency.detach().float().exp())
     scale = _array(1 / (log_magnitude.detach().float().exp() + 1e-9))
