@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from selva_audio.errors import InputError
-from selva_audio.runtime import RuntimePolicy, describe_devices, num_threads, set_num_threads
+from selva_audio.runtime import (
+    RuntimePolicy,
+    describe_devices,
+    num_threads,
+    set_num_threads,
+    trim_memory,
+)
 
 
 def test_the_cpu_keeps_everything_in_place() -> None:
@@ -83,3 +89,15 @@ def test_the_thread_count_is_set_and_read() -> None:
     set_num_threads(before + 1)
     assert num_threads() == before + 1
     set_num_threads(before)
+
+
+def test_trimming_is_skipped_where_the_c_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def absent(name: str) -> None:
+        asked.append(name)
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("selva_audio.runtime.ctypes.CDLL", absent)
+    trim_memory()
+    assert asked == ["libc.so.6"]

@@ -17,6 +17,7 @@ from torch.nn import functional
 from ..configs import VocoderConfig
 from ..errors import CheckpointError, InputError
 from ..progress import Progress, ProgressFn, ignore_progress
+from ..runtime import trim_memory
 from .antialias import ACTIVATION_REACH, AntialiasedActivation
 from .convolution import Convolution, TransposedConvolution
 from .fast_path import asks_for_gradients, has_channels_together
@@ -180,7 +181,9 @@ def vocode_in_chunks(
         end = min(start + chunk_frames, frames)
         first = max(start - margin, 0)
         wave = vocoder(mel[..., first : end + margin])
-        pieces.append(wave[..., (start - first) * hop : (end - first) * hop])
+        pieces.append(wave[..., (start - first) * hop : (end - first) * hop].clone())  # not with its margins
+        del wave
+        trim_memory()
     return torch.cat(pieces, dim=-1)
 
 

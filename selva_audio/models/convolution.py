@@ -13,10 +13,11 @@ from torch.nn import functional
 from ..runtime import has_bf16_arithmetic
 from .fast_path import asks_for_gradients, has_channels_together
 
-# Preparing a convolution costs torch's CPU library time in proportion to the samples (95 ms for 128,000 in
-# bfloat16, where the sum itself takes 5), so long sounds are cut into pieces of one size.
-_MOST_SAMPLES = 16384
-_PIECE = 8192
+# Preparing a convolution takes torch's CPU library time in proportion to the samples of an item (95 ms
+# for 128,000 in bfloat16, where the sum itself takes 5), so a long sound is cut into a batch of short ones.
+_PIECE = 1024
+# Output from which a transposed convolution is one of each phase, whose weights cost a copy.
+_LONG = 16384
 
 
 class Convolution(nn.Conv1d):
@@ -47,7 +48,7 @@ class TransposedConvolution(nn.ConvTranspose1d):
         (stride,), (padding,), (kernel,) = self.stride, self.padding, self.kernel_size
         assert isinstance(padding, int)
         x, weight, bias = _in_fast_format(x, self.weight, self.bias)
-        is_long = x.shape[2] * stride > _MOST_SAMPLES
+        is_long = x.shape[2] * stride > _LONG
         if is_long and kernel - stride == 2 * padding and not asks_for_gradients(x, self):
             phases = _phases(weight, stride, padding)
             biases = None if bias is None else bias.repeat(stride)
@@ -73,23 +74,23 @@ def _convolve(
 def _convolve_in_pieces(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilation: int, groups: int
 ) -> Tensor:
-    """``_convolve`` for a padding that keeps the length, each piece with its neighbours; all of one shape."""
-    length = x.shape[2]
-    if length <= _MOST_SAMPLES:
+    """``_convolve`` for a padding that keeps the length, as a batch of pieces with their neighbours."""
+    batch, channels, length = x.shape
+    count = -(-length // _PIECE)
+    if count == 1:
         return _convolve(x, weight, bias, padding, dilation, groups)
-    pieces = -(-length // _PIECE)
-    size = -(-length // pieces)
-    out = x.new_empty(x.shape[0], length, weight.shape[0])
-    for piece in range(pieces):
-        first = min(piece * size, length - size)
-        low, high = max(first - padding, 0), min(first + size + padding, length)
-        part = x[..., low:high]
-        missing = low - first + padding, first + size + padding - high
-        if any(missing):
-            part = functional.pad(part.transpose(1, 2), (0, 0, *missing)).transpose(1, 2)
-        made = _convolve(part, weight, bias, 0, dilation, groups)
-        out[:, first : first + size] = made.transpose(1, 2)
-    return out.transpose(1, 2)
+    size = -(-length // count)
+    rows = x.transpose(1, 2)
+    pieces = rows.new_empty(batch, count, size + 2 * padding, channels)
+    for place in range(count):
+        start = place * size - padding
+        low, high = max(start, 0), min(start + size + 2 * padding, length)
+        pieces[:, place, : low - start] = 0
+        pieces[:, place, low - start : high - start] = rows[:, low:high]
+        pieces[:, place, high - start :] = 0
+    made = _convolve(pieces.flatten(0, 1).transpose(1, 2), weight, bias, 0, dilation, groups)
+    joined = made.transpose(1, 2).reshape(batch, count * size, -1)
+    return joined[:, :length].contiguous().transpose(1, 2)
 
 
 def _phases(weight: Tensor, stride: int, padding: int) -> Tensor:

@@ -83,8 +83,8 @@ def test_vocoder_matches_golden(golden, full_size, monkeypatch, name, large):
     g = golden(name)
     meta = g.meta
     monkeypatch.setattr(bigvgan, "_LARGE", large)
-    monkeypatch.setattr(convolution, "_MOST_SAMPLES", 4000)
-    monkeypatch.setattr(convolution, "_PIECE", 1000)
+    monkeypatch.setattr(convolution, "_LONG", 4000)
+    monkeypatch.setattr(convolution, "_PIECE", 300)
     vocoder = full_size(name.split("_")[1], meta["weights_seed"])
     watched = {"conv_pre": vocoder.conv_pre, "conv_post": vocoder.conv_post}
     watched |= {f"ups{i}": up for i, up in enumerate(vocoder.ups)}

@@ -28,7 +28,7 @@ def together(x):
 @pytest.mark.parametrize("piece", [7, 40, 8192])
 def test_both_layouts_give_the_same(monkeypatch, name, length, piece):
     monkeypatch.setattr(convolution, "_PIECE", piece)
-    monkeypatch.setattr(convolution, "_MOST_SAMPLES", 2 * piece)
+    monkeypatch.setattr(convolution, "_LONG", 2 * piece)
     torch.manual_seed(0)
     layer, x = LAYERS[name]().requires_grad_(False), torch.randn(2, 6, length)
     expected = layer(x)
@@ -40,7 +40,7 @@ def test_both_layouts_give_the_same(monkeypatch, name, length, piece):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_both_layouts_have_the_same_gradients(monkeypatch, name):
-    monkeypatch.setattr(convolution, "_MOST_SAMPLES", 0)
+    monkeypatch.setattr(convolution, "_LONG", 0)
     torch.manual_seed(0)
     layer, x = LAYERS[name](), torch.randn(2, 6, 20)
     gradients = []
