@@ -76,7 +76,7 @@ def _activate(x, out, frequency, scale, up_taps, down_taps, length, first, last)
             _copy(near, np.uint64(high - start + 5) * c, near, np.uint64(row) * c, c)
         count = np.uint64(stop - start + 6) * c
         _double(near, np.uint64(0), even, frequencies, scales, c, count, u[11], u[9], u[7], u[5], u[3], u[1])
-        _double(near, c, odd, frequencies, scales, c, count, u[10], u[8], u[6], u[4], u[2], u[0])
+        _double(near, c, odd, frequencies, scales, c, count - c, u[10], u[8], u[6], u[4], u[2], u[0])
         for row in range(3 - start):
             _copy(even, np.uint64(3 - start) * c, even, np.uint64(row) * c, c)
             _copy(even, np.uint64(3 - start) * c, odd, np.uint64(row) * c, c)
@@ -143,7 +143,7 @@ def _copy(x, x_offset, out, out_offset, count):  # type: ignore[no-untyped-def]
         out[out_offset + i] = x[x_offset + i]
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _single(typing_context: Any, value: Any) -> Any:
     """A float32 as it is, or the float32 that 16 bits of bfloat16 stand for."""
 
@@ -156,7 +156,7 @@ def _single(typing_context: Any, value: Any) -> Any:
     return types.float32(value), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _narrow(typing_context: Any, value: Any, like: Any) -> Any:
     """A float32 as the type of ``like``; bits of bfloat16 are rounded to nearest, ties to even."""
 

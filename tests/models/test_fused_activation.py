@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -176,3 +178,17 @@ def test_rounded_standard_filters_are_taken_unrounded():
     assert torch.equal(antialias._unrounded(standard.bfloat16()), standard)
     other = torch.rand(1, 1, 12)
     assert antialias._unrounded(other) is other
+
+
+def test_nothing_outside_of_the_arrays_is_touched(tmp_path):
+    code = (
+        "import torch\n"
+        "from selva_audio.models.antialias import AntialiasedActivation\n"
+        "for channels, length in ((3, 30_000), (700, 100), (40_000, 11), (2, 2), (5, 1), (9, 33)):\n"
+        "    module = AntialiasedActivation(channels, 'snakebeta').requires_grad_(False)\n"
+        "    x = torch.randn(1, length, channels).transpose(1, 2)\n"
+        "    assert module(x).isfinite().all()\n"
+    )
+    env = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
