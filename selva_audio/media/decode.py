@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import av.error
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from ..errors import MediaError
 from ..progress import Progress, ProgressFn, ignore_progress
@@ -46,6 +47,7 @@ class Decoder:
     Attributes:
         axes: orientation of the picture; known with the first frame.
         notes: sentences about what was damaged; known after the iteration.
+        stream: the picture track.
 
     Raises:
         MediaError: nothing could be decoded, or a limit was passed.
@@ -66,7 +68,7 @@ class Decoder:
         self.axes = _AS_STORED
         self.notes: tuple[str, ...] = ()
         self._container = container
-        self._stream = stream
+        self.stream = stream
         self._name = name
         self._file_bytes = file_bytes
         self._fps = fps
@@ -74,6 +76,8 @@ class Decoder:
         self._limits = limits
         self._on_progress = on_progress
         self._rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
+        # One for all frames: a conversion of its own for each costs as much as decoding it.
+        self._converter = VideoReformatter()
 
     @property
     def frame_seconds(self) -> float:
@@ -82,11 +86,11 @@ class Decoder:
 
     def rgb(self, frame: "VideoFrame") -> np.ndarray:
         """(H, W, 3) uint8 as a viewer sees it: rotation and mirroring applied, alpha dropped."""
-        return _upright(frame.to_ndarray(format="rgb24"), self.axes)
+        return _upright(self._converter.reformat(frame, format="rgb24").to_ndarray(), self.axes)
 
     def grey(self, frame: "VideoFrame") -> np.ndarray:
         """(H, W) uint8 brightness as a viewer sees it."""
-        return _upright(frame.to_ndarray(format="gray"), self.axes)
+        return _upright(self._converter.reformat(frame, format="gray").to_ndarray(), self.axes)
 
     def size(self, frame: "VideoFrame") -> tuple[int, int]:
         """Width and height as a viewer sees them."""
@@ -95,7 +99,7 @@ class Decoder:
 
     def __iter__(self) -> Iterator[Shown["VideoFrame"]]:
         count, damaged, decoded_bytes = 0, 0, 0.0
-        total = self._stream.frames
+        total = self.stream.frames
         reported = time.monotonic()
         previous = -1.0
         for frame in self._frames():
@@ -133,12 +137,12 @@ class Decoder:
 
     def _frames(self) -> Iterator["VideoFrame | None"]:
         """Decoded frames; None for each piece that could not be decoded."""
-        context = self._stream.codec_context
+        context = self.stream.codec_context
         # Frame threads keep one decoded picture per thread and more in flight; slices share one.
         context.thread_type = "SLICE"
         context.thread_count = 2
         context.options = {"max_pixels": str(self._limits.pixels)}
-        packets = self._container.demux(self._stream)
+        packets = self._container.demux(self.stream)
         while True:
             try:
                 packet = next(packets)

@@ -58,13 +58,13 @@ def crop_geometry(height: int, width: int, size: int) -> tuple[int, int, int, in
 
 def to_sync(frames: np.ndarray) -> "Tensor":
     """(T, H, W, 3) uint8 to (T, 3, H, W) float32 in [-1, 1]."""
-    return (to_clip(frames) - 0.5) / 0.5
+    return to_clip(frames).sub_(0.5).div_(0.5)
 
 
 def to_clip(frames: np.ndarray) -> "Tensor":
     """(T, H, W, 3) uint8 to (T, 3, H, W) float32 in [0, 1]; CLIP normalises inside its encoder."""
     pixels = torch.from_numpy(np.ascontiguousarray(frames))
-    return pixels.permute(0, 3, 1, 2).contiguous().float() / 255
+    return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def _resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:

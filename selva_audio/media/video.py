@@ -5,11 +5,13 @@ same grid over the true length of the picture, in memory that depends on neither
 Writing is left to ``mux.py`` and ``encode.py``.
 """
 
+import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -19,6 +21,10 @@ from ..records import Frames
 from .container import LIMITS, MediaLimits, check_length, open_media, regular_file, time_origin, video_stream
 from .decode import DEFAULT_RATE, Decoder
 from .grid import GridSampler, Sample, Shown
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
 
 Transform: TypeAlias = Callable[[np.ndarray], np.ndarray]
 Rgb: TypeAlias = np.ndarray
@@ -72,6 +78,7 @@ class FrameStream:
         self.num_frames = 0
         self.notes: tuple[str, ...] = ()
         self._samples: Iterator[Sample[Rgb]] = iter(())
+        self._file = contextlib.ExitStack()
 
     def __iter__(self) -> "FrameStream":
         return self
@@ -84,6 +91,7 @@ class FrameStream:
         close = getattr(self._samples, "close", None)
         if close is not None:
             close()
+        self._file.close()
 
 
 def read_frames(
@@ -178,20 +186,26 @@ def stream_frames(
     """
     _check_rates(list(grids))
     source = regular_file(path)
-    stream = FrameStream(probe(source, fps=fps, limits=limits))
+    with contextlib.ExitStack() as opening:
+        container = opening.enter_context(open_media(source, limits=limits))
+        decoder = Decoder(
+            container,
+            video_stream(container, str(source)),
+            name=str(source),
+            file_bytes=source.stat().st_size,
+            fps=fps,
+            limits=limits,
+            on_progress=on_progress,
+        )
+        shown = iter(decoder)
+        first = next(shown)
+        stream = FrameStream(_describe(container, decoder, first, str(source), fps, limits))
+        stream._file = opening.pop_all()
+    frames = itertools.chain([first], shown)
 
     def samples() -> Iterator[Sample[Rgb]]:
-        with open_media(source, limits=limits) as container:
-            decoder = Decoder(
-                container,
-                video_stream(container, str(source)),
-                name=str(source),
-                file_bytes=source.stat().st_size,
-                fps=fps,
-                limits=limits,
-                on_progress=on_progress,
-            )
-            sampler = _sampler(decoder, list(grids), start, duration, decoder.frame_seconds)
+        with stream._file:
+            sampler = _sampler(frames, list(grids), start, duration, decoder.frame_seconds)
             yield from _transformed(sampler, grids, decoder.rgb)
             _finish(stream, sampler, start, str(source))
             stream.notes = decoder.notes
@@ -262,31 +276,7 @@ def probe(path: str | os.PathLike[str], *, fps: float = 0.0, limits: MediaLimits
         decoder = Decoder(
             container, stream, name=str(source), file_bytes=source.stat().st_size, fps=fps, limits=limits
         )
-        first = next(iter(decoder))
-        rate = 1.0 / decoder.frame_seconds
-        origin = time_origin(container)
-        if stream.duration and stream.time_base:
-            duration = float((stream.duration + (stream.start_time or 0)) * stream.time_base - origin)
-        elif container.duration:
-            duration = container.duration / 1e6
-        else:
-            duration = 0.0
-        num_frames = stream.frames or round(max(duration - first.time, 0.0) * rate)
-        if fps and num_frames:
-            duration = num_frames / fps
-        check_length(str(source), duration, num_frames, limits)
-        width, height = decoder.size(first.frame)
-        return VideoInfo(
-            width=width,
-            height=height,
-            duration=duration,
-            start_time=first.time,
-            average_rate=rate,
-            num_frames=num_frames,
-            has_audio=bool(container.streams.audio),
-            codec=stream.codec_context.name,
-            container=container.format.name,
-        )
+        return _describe(container, decoder, next(iter(decoder)), str(source), fps, limits)
 
 
 def read_image(path: str | os.PathLike[str], *, limits: MediaLimits = LIMITS) -> Rgb:
@@ -302,6 +292,42 @@ def read_image(path: str | os.PathLike[str], *, limits: MediaLimits = LIMITS) ->
             container, stream, name=str(source), file_bytes=source.stat().st_size, limits=limits
         )
         return decoder.rgb(next(iter(decoder)).frame)
+
+
+def _describe(
+    container: "InputContainer",
+    decoder: Decoder,
+    first: Shown["VideoFrame"],
+    name: str,
+    fps: float,
+    limits: MediaLimits,
+) -> VideoInfo:
+    """The headers of an open file, and the size and time of its first frame."""
+    stream = decoder.stream
+    rate = 1.0 / decoder.frame_seconds
+    origin = time_origin(container)
+    if stream.duration and stream.time_base:
+        duration = float((stream.duration + (stream.start_time or 0)) * stream.time_base - origin)
+    elif container.duration:
+        duration = container.duration / 1e6
+    else:
+        duration = 0.0
+    num_frames = stream.frames or round(max(duration - first.time, 0.0) * rate)
+    if fps and num_frames:
+        duration = num_frames / fps
+    check_length(name, duration, num_frames, limits)
+    width, height = decoder.size(first.frame)
+    return VideoInfo(
+        width=width,
+        height=height,
+        duration=duration,
+        start_time=first.time,
+        average_rate=rate,
+        num_frames=num_frames,
+        has_audio=bool(container.streams.audio),
+        codec=stream.codec_context.name,
+        container=container.format.name,
+    )
 
 
 def _transformed(
