@@ -44,7 +44,7 @@ class _AdaptedOutput(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, a, b, low = ctx.saved_tensors
         flat = grad.reshape(-1, grad.shape[2])
@@ -92,7 +92,7 @@ def _input_gradient(grad: Tensor, x: Tensor, base: nn.Linear | nn.Conv1d) -> Ten
         return (grad.reshape(-1, grad.shape[2]) @ base.weight).view(x.shape)
     pictures = (each.transpose(1, 2).unsqueeze(2) for each in (grad.contiguous(), x))
     padding, weight = [0, int(base.padding[0])], base.weight.unsqueeze(2)
-    made = torch.ops.aten.convolution_backward(
+    made: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
         *pictures, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, [True, False, False]
     )
     return made[0].squeeze(2).transpose(1, 2).contiguous()

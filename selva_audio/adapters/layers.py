@@ -32,8 +32,8 @@ class Adapted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, in) -> (B, N, out), as the base layer."""
         if x.ndim == 3 and len(self.deltas) == 1 and self._is_plain(cast(LowRank, self.deltas[0])):
-            delta = cast(LowRank, self.deltas[0])
-            return adapted_output(x, self.base, delta.lora_A, delta.lora_B, delta.strength * delta.scale)
+            only = cast(LowRank, self.deltas[0])
+            return adapted_output(x, self.base, only.lora_A, only.lora_B, only.strength * only.scale)
         base: Tensor = self.base(x)
         y = base
         for delta in self.deltas:

@@ -96,6 +96,8 @@ class BigVGAN(nn.Module):
             hidden = up(hidden)
             blocks = self.resblocks[stage * per_stage : (stage + 1) * per_stage]
             hidden = functools.reduce(torch.add, (block(hidden) for block in blocks)) / per_stage
+            if has_channels_together(hidden):
+                trim_memory()  # its convolutions bring weights to another order, hundreds of MB in all
         wave: Tensor = self.conv_post(self.activation_post(hidden)).float()
         return torch.tanh(wave) if self.config.final == "tanh" else wave.clamp(-1, 1)
 

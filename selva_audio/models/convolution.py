@@ -27,8 +27,7 @@ class Convolution(nn.Conv1d):
         """(B, C, L) -> (B, C', L'), in the number format of the weights."""
         if not has_channels_together(x):
             return super().forward(x.to(self.weight.dtype))
-        (stride,), (padding,), (dilation,) = self.stride, self.padding, self.dilation
-        assert isinstance(padding, int)
+        stride, padding, dilation = self.stride[0], int(self.padding[0]), self.dilation[0]
         values = _in_fast_format(x, self.weight, self.bias)
         keeps_length = stride == 1 and 2 * padding == dilation * (self.kernel_size[0] - 1)
         if keeps_length and not asks_for_gradients(x, self):
@@ -45,8 +44,7 @@ class TransposedConvolution(nn.ConvTranspose1d):
         """(B, C, L) -> (B, C', L'), in the number format of the weights."""
         if not has_channels_together(x):
             return super().forward(x.to(self.weight.dtype), output_size)
-        (stride,), (padding,), (kernel,) = self.stride, self.padding, self.kernel_size
-        assert isinstance(padding, int)
+        stride, padding, kernel = self.stride[0], int(self.padding[0]), self.kernel_size[0]
         x, weight, bias = _in_fast_format(x, self.weight, self.bias)
         is_long = x.shape[2] * stride > _LONG
         if is_long and kernel - stride == 2 * padding and not asks_for_gradients(x, self):

@@ -57,7 +57,7 @@ def share_rows(conditions: Conditions) -> Conditions:
         return conditions
     count = int(groups.max()) + 1
     flat = (torch.arange(len(groups), device="cpu")[:, None] * count + groups).flatten()
-    numbers, index = flat.unique(return_inverse=True)
+    numbers, index = torch.unique(flat, return_inverse=True)
     places = torch.empty(len(numbers), dtype=torch.int64, device="cpu")
     places[index] = torch.arange(len(index), device="cpu")
     device = conditions.sync.device
@@ -66,11 +66,13 @@ def share_rows(conditions: Conditions) -> Conditions:
 
 def concatenate_conditions(first: Conditions, second: Conditions) -> Conditions:
     """One batch holding ``first``, then ``second``; both have the same numbers of tokens."""
-    names = ("clip", "sync", "text", "clip_c", "text_c")
-    groups = (first.groups, second.groups)
     return Conditions(
-        *(torch.cat((getattr(first, name), getattr(second, name))) for name in names),
-        groups=None if groups[0] is None or groups[1] is None else torch.cat((groups[0], groups[1])),
+        torch.cat((first.clip, second.clip)),
+        torch.cat((first.sync, second.sync)),
+        torch.cat((first.text, second.text)),
+        torch.cat((first.clip_c, second.clip_c)),
+        torch.cat((first.text_c, second.text_c)),
+        None if first.groups is None or second.groups is None else torch.cat((first.groups, second.groups)),
     )
 
 
@@ -203,10 +205,11 @@ class Generator(nn.Module):
         if copies > 1:
             time, x = time.repeat(copies, 1), x.repeat(copies, 1, 1)
         global_c = (time + self.global_cond_mlp(conditions.clip_c + conditions.text_c)).unsqueeze(1)
-        latent_c: Condition = global_c + conditions.sync
+        modulating = global_c + conditions.sync
+        latent_c: Condition = modulating
         if conditions.shared is not None:
             places, index = conditions.shared
-            latent_c = SharedRows(latent_c.flatten(0, 1).index_select(0, places), index, batch)
+            latent_c = SharedRows(modulating.flatten(0, 1).index_select(0, places), index, batch)
 
         clip, text = conditions.clip, conditions.text
         for block in self.joint_blocks:

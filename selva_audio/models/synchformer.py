@@ -154,14 +154,14 @@ class DividedAttention(nn.Module):
         """
         # (N, 1 + T P, 3, heads, channels); only keys and values are copied, to have the class token in each
         # group. With more than four axes torch would not take its fused attention.
-        tokens = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
-        groups = tokens[:, 1:].unflatten(1, (num_times, -1))
+        tokens = torch.unflatten(self.qkv(x), 2, (3, self.num_heads, -1))
+        groups = torch.unflatten(tokens[:, 1:], 1, (num_times, -1))
         groups = groups if over == "space" else groups.transpose(1, 2)  # (N, groups, members, 3, ...)
         shared = tokens[:, None, :1, 1:].expand(-1, groups.shape[1], -1, -1, -1, -1)
         key_value = torch.cat([shared, groups[..., 1:, :, :]], dim=2).flatten(0, 1)
         patches = _attend(groups[..., 0, :, :].flatten(0, 1), *key_value.unbind(2))
         first = _attend(tokens[:, :1, 0], *tokens[:, :, 1:].unbind(2))
-        merged = patches.flatten(2).unflatten(0, groups.shape[:2])
+        merged = torch.unflatten(patches.flatten(2), 0, groups.shape[:2])
         merged = merged if over == "space" else merged.transpose(1, 2)
         output: Tensor = self.proj(torch.cat([first.flatten(2), merged.flatten(1, 2)], dim=1))
         return output
@@ -169,8 +169,8 @@ class DividedAttention(nn.Module):
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Scaled dot-product attention of (N, tokens, heads, channels)."""
-    by_head = (each.transpose(1, 2) for each in (queries, keys, values))
-    return functional.scaled_dot_product_attention(*by_head).transpose(1, 2)
+    queries, keys, values = (each.transpose(1, 2) for each in (queries, keys, values))
+    return functional.scaled_dot_product_attention(queries, keys, values).transpose(1, 2)
 
 
 class MLP(nn.Module):

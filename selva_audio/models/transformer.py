@@ -24,12 +24,12 @@ class SharedRows(NamedTuple):
 
     Attributes:
         rows: (R, D) different rows.
-        index: (B * N,) int64 row of each token.
+        row_of: (B * N,) int64 row of each token.
         batch: B.
     """
 
     rows: Tensor
-    index: Tensor
+    row_of: Tensor
     batch: int
 
 
@@ -59,7 +59,7 @@ def apply_rope(x: Tensor, rope: Rope) -> Tensor:
     """Rotate adjacent channel pairs (2i, 2i + 1) of (B, H, N, E) in float32; keeps the dtype of ``x``."""
     cos, sin = rope
     # A rotation is a product of complex numbers: one pass over the tensor in place of five.
-    pairs = torch.view_as_complex(_at_least_float32(x).unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(torch.unflatten(_at_least_float32(x), -1, (-1, 2)))
     return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).to(x.dtype)
 
 
@@ -161,7 +161,7 @@ def chunks_of(modulation: nn.Module, condition: Condition, count: int) -> list[T
     if isinstance(condition, Tensor):
         return list(modulation(condition).chunk(count, dim=-1))
     chunks = modulation(condition.rows[None])[0].chunk(count, dim=-1)
-    return [each.index_select(0, condition.index).unflatten(0, (condition.batch, -1)) for each in chunks]
+    return [each.index_select(0, condition.row_of).unflatten(0, (condition.batch, -1)) for each in chunks]
 
 
 class JointBlock(nn.Module):
