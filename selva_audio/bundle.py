@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +17,8 @@ from .errors import InputError, unknown_name
 from .models.mel import mel_spectrogram
 from .progress import ProgressFn, ignore_progress
 from .runtime import RuntimePolicy, release_memory
-from .weights import load_component
+from .weights.components import empty_component, load_component, part_config
+from .weights.prepared import PreparedPart
 from .weights.store import WeightStore
 from .weights.untrained import untrained_component
 
@@ -36,6 +37,7 @@ class Part:
         exact: gives one of its own in float32 on the CPU; None copies the built one.
         base: what it was made of; None for a part that is as its file has it.
         account: path and sha256 of the file it was made with.
+        is_quick: tells whether building it again would cost next to nothing.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Part:
         exact: "Callable[[], nn.Module] | None" = None,
         base: "Part | None" = None,
         account: Mapping[str, Any] | None = None,
+        is_quick: Callable[[], bool] = lambda: False,
     ) -> None:
         self._build = build
         self._identity = identity
         self._exact = exact
         self.base = base or self
         self.account = account
+        self._is_quick = is_quick
         self._lock = threading.Lock()
 
     def get(self) -> Any:
@@ -64,6 +68,12 @@ class Part:
         if self._exact is not None:
             return self._exact()
         return copy.deepcopy(self.get()).float().cpu()
+
+    def release(self) -> None:
+        """Let go of a module that is quick to build again; whoever else holds it keeps it."""
+        with self._lock:
+            if self.is_built and self._is_quick():
+                del self._module
 
     @property
     def is_built(self) -> bool:
@@ -212,6 +222,24 @@ class SelVAModel:
             for module in others:
                 module.to(self.policy.home)
 
+    @contextmanager
+    def at_work(self, *names: str) -> Iterator[list[Any]]:
+        """Have parts on the compute device inside the block, and at rest after it, also on errors.
+
+        At rest means: on the policy's home device, or out of memory where the policy keeps no parts and one
+        can be mapped from disk again.
+        """
+        modules = [self._part(name).get() for name in names]
+        try:
+            with self.policy.on_device(*modules):
+                yield modules
+        finally:
+            if not self.policy.keeps_parts:
+                modules.clear()
+                for name in names:
+                    self._part(name).release()
+                release_memory()
+
     def base_vocoder(self) -> "SelVAModel":
         """A bundle with the variant's own vocoder."""
         parts = self._parts | {"vocoder": self._part("vocoder").base}
@@ -335,24 +363,9 @@ def load_model_under(
     names = {part: config.files[part] for part in PARTS if part in config.files}
     for name in names.values():
         store.path(name)
-    parts = {
-        part: Part(
-            partial(_load, part, config, policy, store, image_tower=config.clip_conditioning),
-            partial(store.identity, name),
-            exact=partial(_load_exact, part, config, store, image_tower=config.clip_conditioning),
-        )
-        for part, name in names.items()
-    }
-    parts["image_clip"] = (
-        parts["clip"]
-        if config.clip_conditioning
-        else Part(
-            partial(_load, "clip", config, policy, store, image_tower=True),
-            partial(store.identity, names["clip"]),
-            exact=partial(_load_exact, "clip", config, store, image_tower=True),
-        )
-    )
-    return SelVAModel(config, policy, parts)
+    parts = {part: _read_part(part, config, policy, store, config.clip_conditioning) for part in names}
+    whole = parts["clip"] if config.clip_conditioning else _read_part("clip", config, policy, store, True)
+    return SelVAModel(config, policy, parts | {"image_clip": whole})
 
 
 def untrained_model(
@@ -380,15 +393,54 @@ def untrained_model(
     return SelVAModel(config, policy, parts | {"image_clip": parts["clip"]})
 
 
+def _read_part(
+    part: str, config: ModelConfig, policy: RuntimePolicy, store: WeightStore, image_tower: bool
+) -> Part:
+    place = cache(partial(_place, part, config, policy, store, image_tower))
+    return Part(
+        lambda: _load(part, config, policy, store, image_tower, place()),
+        partial(store.identity, config.files[part]),
+        exact=partial(_load_exact, part, config, store, image_tower),
+        is_quick=lambda: place().is_kept,
+    )
+
+
+def _place(
+    part: str, config: ModelConfig, policy: RuntimePolicy, store: WeightStore, image_tower: bool
+) -> PreparedPart:
+    name = config.files[part]
+    return PreparedPart.of(
+        part if part != "clip" or image_tower else "clip_text",
+        weights=store.weights_file(name),
+        identity=store.identity(name),
+        config=part_config(part, config),
+        dtype=policy.dtype_of(part),
+    )
+
+
 def _load(
-    part: str, config: ModelConfig, policy: RuntimePolicy, store: WeightStore, *, image_tower: bool
+    part: str,
+    config: ModelConfig,
+    policy: RuntimePolicy,
+    store: WeightStore,
+    image_tower: bool,
+    place: PreparedPart,
 ) -> "nn.Module":
-    """Read one part and put it where it rests, in the policy's number format."""
-    module = _load_exact(part, config, store, image_tower=image_tower)
-    return module.to(device=policy.home, dtype=policy.dtype_of(part))
+    """One part where it rests, in the policy's number format: as it was prepared before, or read now."""
+    name = config.files[part]
+    tokenizer = store.path(name) if part == "t5" else None
+    skeleton = partial(empty_component, part, config, tokenizer=tokenizer, image_tower=image_tower)
+    module = place.load(skeleton)
+    if module is not None:
+        store.check(name, part, config, is_known_to_fit=True)
+    else:
+        module = _load_exact(part, config, store, image_tower).to(dtype=policy.dtype_of(part))
+        if place.save(module):
+            module = place.load(skeleton) or module
+    return module.to(device=policy.home)
 
 
-def _load_exact(part: str, config: ModelConfig, store: WeightStore, *, image_tower: bool) -> "nn.Module":
+def _load_exact(part: str, config: ModelConfig, store: WeightStore, image_tower: bool) -> "nn.Module":
     """Read one part, in float32 on the CPU."""
     name = config.files[part]
     state = store.read(name, part, config)

@@ -35,11 +35,13 @@ class RuntimePolicy:
         device: torch device string of the computation.
         precision: "bf16", "fp16" or "fp32".
         staged: parts live on the CPU and visit the device only inside ``on_device``.
+        keeps_parts: a part stays in memory after its stage, also where it could be mapped from disk again.
     """
 
     device: str = "cpu"
     precision: str = "fp32"
     staged: bool = False
+    keeps_parts: bool = True
 
     @classmethod
     def resolve(cls, device: str = "auto", precision: str = "bf16", offload: str = "auto") -> "RuntimePolicy":
@@ -48,7 +50,8 @@ class RuntimePolicy:
         Args:
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
             precision: "bf16", "fp16" or "fp32"; bf16 becomes fp16 on a GPU that lacks it.
-            offload: "auto" (keep parts on the GPU from 16 GB free), "keep_in_vram" or "offload_to_cpu".
+            offload: "auto" (keep parts on the GPU from 16 GB free), "keep_in_vram" or "offload_to_cpu". On a
+                CPU, "keep_in_vram" keeps parts in memory, and the others map each from disk for its stage.
 
         Raises:
             InputError: an unknown name, or a device that this machine does not have.
@@ -69,7 +72,7 @@ class RuntimePolicy:
         staged = chosen != "cpu" and (
             offload == "offload_to_cpu" or (offload == "auto" and _free_memory(chosen) < _KEEP_IN_VRAM_FROM)
         )
-        return cls(chosen, precision, staged)
+        return cls(chosen, precision, staged, keeps_parts=chosen != "cpu" or offload == "keep_in_vram")
 
     @property
     def dtype(self) -> "torch.dtype":

@@ -48,8 +48,8 @@ class TextConditions:
 
 def encode_prompts(model: SelVAModel, prompt: str, negative_prompt: str = "") -> TextConditions:
     """CLIP text features of both prompts, with the model's textual inversion in them if it has one."""
-    clip, inversion = model.clip, model.inputs.textual_inversion
-    with model.policy.on_device(clip):
+    inversion = model.inputs.textual_inversion
+    with model.at_work("clip") as (clip,):
         prompts = [prompt, negative_prompt] if negative_prompt else [prompt]
         encoded = clip.encode_text(prompts)
         if inversion is not None:
@@ -102,8 +102,7 @@ def sample_latents(
         on_progress(Progress("sampling", done, num_steps, preview=preview))
 
     pieces: list[list[tuple[Window, Tensor]]] = [[] for _ in range(options.takes)]
-    generator = model.generator
-    with model.policy.on_device(generator):
+    with model.at_work("generator") as (generator,):
         for window in windows:
             with window_velocity(model, features, text, options, window) as velocity:
                 for take in range(options.takes):
@@ -232,19 +231,23 @@ def decode_latents(
     config = model.config
     windows = plan_windows(duration, config)
     total = config.lengths(duration).latent
-    vae, vocoder = model.vae, model.vocoder
     chunk = round(_VOCODER_CHUNK * config.sample_rate / config.mel.hop_length)
-    waveforms = []
-    with model.policy.on_device(vae, vocoder):
+    # One after the other, so that a machine short of memory need not hold both.
+    with model.at_work("vae") as (vae,):
+        mels = []
         for index, latent in enumerate(latents):
-            on_take = subtask(on_progress, index / len(latents), (index + 1) / len(latents))
-            on_take(Progress("decoding", 0, 1))
+            on_progress(Progress("decoding", index, 2 * len(latents)))
             latent = latent.to(model.policy.device)
-            mel = join_windows(
-                ((window, vae.decode(latent[:, window.first : window.stop])) for window in windows),
-                total,
-                per_latent=2,
-            )
+            decoded = ((window, vae.decode(latent[:, window.first : window.stop])) for window in windows)
+            mels.append(join_windows(decoded, total, per_latent=2).to(model.policy.home))
+        del vae
+    waveforms = []
+    with model.at_work("vocoder") as (vocoder,):
+        for index, mel in enumerate(mels):
+            share = [0.5 + 0.5 * place / len(mels) for place in (index, index + 1)]
+            on_take = subtask(on_progress, *share)
+            mel = mel.to(model.policy.device)
+            on_take(Progress("decoding", 0, 1))
             waveform = vocoder(mel) if len(windows) == 1 else vocode_in_chunks(vocoder, mel, chunk, on_take)
             waveforms.append(waveform.float().cpu())
         on_progress(Progress("decoding", len(latents), len(latents)))

@@ -107,7 +107,7 @@ def choose_policy(precision: Precision, offload: Offload) -> tuple[ComfyPolicy, 
     staged = staged or management.vram_state == management.VRAMState.NO_VRAM
     notes.append("parts visit the GPU in turn" if staged else "parts stay on the GPU while there is room")
     rest = str(management.unet_offload_device())
-    policy = ComfyPolicy(str(device), chosen, staged and rest != str(device), rest)
+    policy = ComfyPolicy(str(device), chosen, staged and rest != str(device), rest=rest)
     return policy, "; ".join([str(device), f"{free / 2**30:.1f} GB free", chosen, *notes])
 
 

@@ -89,8 +89,7 @@ def encode_video(
     clip_frames = (
         _clip_blocks(model, _blend(clip_mask, options.mask_strength, stream.info)) if use_clip else None
     )
-    parts = [model.video_encoder, *([model.image_clip] if use_clip else [])]
-    with model.policy.on_device(*parts):
+    with model.at_work("video_encoder", *(["image_clip"] if use_clip else [])):
         _consume(stream, sync_frames, clip_frames, options, on_progress)
         # Sums of timestamps carry rounding, and token counts are cut off, not rounded.
         duration = round(stream.duration, 6)
@@ -170,8 +169,7 @@ def _encode_image(model: SelVAModel, path: Path, options: FeatureOptions, mask: 
         frame = apply_mask(
             frame, mask.at([0.0], sources=[0], num_frames=1, duration=1.0), options.mask_strength
         )
-    clip = model.image_clip
-    with model.policy.on_device(clip):
+    with model.at_work("image_clip") as (clip,):
         encoded = clip.encode_image(frame[None].to(model.policy.device)).float().cpu()
     count = max(int(features.duration * CLIP_RATE), 1)
     return VideoFeatures(
@@ -263,8 +261,7 @@ def _sync_blocks(model: SelVAModel, blend: Blend | None, prompt: str) -> _Blocks
     encoder, device = model.video_encoder, model.policy.device
     text: tuple[Tensor, ...] = ()
     if model.config.family == "selva":
-        t5 = model.t5
-        with model.policy.on_device(t5):
+        with model.at_work("t5") as (t5,):
             text = tuple(part.to(device) for part in t5.encode_text([prompt]))
     return _Blocks(
         lambda pixels: encoder.encode(pixels.to(device) * 2 - 1, *text),

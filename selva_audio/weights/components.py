@@ -97,6 +97,19 @@ def load_component(
     return module.eval()
 
 
+def empty_component(
+    component: str,
+    variant: str | ModelConfig,
+    *,
+    tokenizer: TokenizerSource | None = None,
+    image_tower: bool = True,
+) -> nn.Module:
+    """The module that ``load_component`` builds, on the meta device: whoever asks gives it its tensors."""
+    kind, config = _resolve(component, variant)
+    part = getattr(config, _CONFIG_FIELDS[kind])
+    return _build(kind, part, image_tower, _tokenizer(kind, config, tokenizer))
+
+
 def check_state_dict(component: str, variant: str | ModelConfig, shapes: Shapes) -> None:
     """Check a file from its header alone, by the same rules as ``load_component``.
 
@@ -118,6 +131,11 @@ def expected_shapes(component: str, variant: str | ModelConfig, *, image_tower: 
     """Names and shapes of a component's module, in the layout that ``load_component`` builds."""
     kind, config = _resolve(component, variant)
     return _expected_shapes(kind, getattr(config, _CONFIG_FIELDS[kind]), image_tower)
+
+
+def part_config(component: str, config: ModelConfig) -> Any:
+    """Sizes of a component."""
+    return getattr(config, _CONFIG_FIELDS[component])
 
 
 def _resolve(component: str, variant: str | ModelConfig) -> tuple[str, ModelConfig]:

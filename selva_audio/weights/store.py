@@ -124,11 +124,14 @@ class WeightStore:
         self._fetch(file, [*urls, *file.urls], folder / file.name)
         return folder / file.name
 
-    def check(self, name: str, component: str, variant: str | ModelConfig) -> Path:
+    def check(
+        self, name: str, component: str, variant: str | ModelConfig, *, is_known_to_fit: bool = False
+    ) -> Path:
         """Make sure that ``name`` can be loaded as ``component``; returns the file with its tensors.
 
         A file with the published (or first downloaded) hash is taken as it is. Any other is accepted if
-        its keys, shapes and dtypes fit, with one warning that names both hashes.
+        its keys, shapes and dtypes fit, with one warning that names both hashes. With ``is_known_to_fit``
+        the warning is all: the same content was loaded before.
 
         Raises:
             MissingFileError, DownloadError: as ``path``.
@@ -138,7 +141,8 @@ class WeightStore:
         expected = self._expected(name, path)
         if expected is not None and self._md5(path) == expected:
             return path
-        _require_fit(path, component, variant)
+        if not is_known_to_fit:
+            _require_fit(path, component, variant)
         if expected is not None and path not in self._warned:
             self._warned.add(path)
             logger.warning(

@@ -88,7 +88,9 @@ def test_unchanged_tensors_are_shared_not_copied(component: str) -> None:
     module = load_component(component, DEMO, state)
     addresses = {value.data_ptr() for value in state.values()}
     shared = [value for value in module.state_dict().values() if value.data_ptr() in addresses]
-    assert len(shared) >= (2 if component == "vae" else len(state))
+    # The generator's convolutions over tokens are brought to another order in memory.
+    ordered = sum(value.ndim == 3 for value in state.values()) if component == "generator" else 0
+    assert len(shared) >= (2 if component == "vae" else len(state) - ordered)
 
 
 @pytest.mark.parametrize("component", ALL)
