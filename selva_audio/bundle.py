@@ -16,7 +16,7 @@ from .configs import ModelConfig, get_config
 from .errors import InputError, unknown_name
 from .models.mel import mel_spectrogram
 from .progress import ProgressFn, ignore_progress
-from .runtime import RuntimePolicy, release_memory
+from .runtime import RuntimePolicy, release_memory, trim_memory
 from .weights.components import empty_component, load_component, part_config
 from .weights.prepared import PreparedPart
 from .weights.store import WeightStore
@@ -238,7 +238,7 @@ class SelVAModel:
                 modules.clear()
                 for name in names:
                     self._part(name).release()
-                release_memory()
+                trim_memory()
 
     def base_vocoder(self) -> "SelVAModel":
         """A bundle with the variant's own vocoder."""

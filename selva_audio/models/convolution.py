@@ -78,15 +78,13 @@ def _convolve_in_pieces(
     if count == 1:
         return _convolve(x, weight, bias, padding, dilation, groups)
     size = -(-length // count)
-    rows = x.transpose(1, 2)
-    pieces = rows.new_empty(batch, count, size + 2 * padding, channels)
-    for place in range(count):
-        start = place * size - padding
-        low, high = max(start, 0), min(start + size + 2 * padding, length)
-        pieces[:, place, : low - start] = 0
-        pieces[:, place, low - start : high - start] = rows[:, low:high]
-        pieces[:, place, high - start :] = 0
-    made = _convolve(pieces.flatten(0, 1).transpose(1, 2), weight, bias, 0, dilation, groups)
+    rows = x.new_empty(batch, count * size + 2 * padding, channels)
+    rows[:, :padding], rows[:, padding + length :] = 0, 0
+    rows[:, padding : padding + length] = x.transpose(1, 2)
+    reach = (size + 2 * padding) * channels
+    overlapping = rows.as_strided((batch, count, reach), (rows.stride(0), size * channels, 1))
+    pieces = overlapping.contiguous().view(batch * count, -1, channels)
+    made = _convolve(pieces.transpose(1, 2), weight, bias, 0, dilation, groups)
     joined = made.transpose(1, 2).reshape(batch, count * size, -1)
     return joined[:, :length].contiguous().transpose(1, 2)
 
