@@ -67,6 +67,13 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         upstream = Upstream(asked.work, device, torch.float32, TRAINED_DURATION) if asked.selva_dir else None
         result["training"] = training.measure_training(upstream, asked.work, repeats=asked.repeats or 2)
         _keep(asked, result)
+    if "media" in asked.only:
+        clip = asked.video or files.write_clip(asked.work, asked.duration + 0.2)
+        sides = ("upstream", "ours") if asked.selva_dir else ("ours",)
+        given = {"checkout": asked.selva_dir, "duration": asked.duration, "job": "media"}
+        result["media"] = {side: fresh.start(side, asked.work, clip, **given) for side in sides}
+        _say("media", result["media"])
+        _keep(asked, result)
     _measure_processes(asked, result)
     return result
 
@@ -128,15 +135,10 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
     rows = result["stages"].get("bf16") or result["stages"].get("fp32") or {}
     if "ratio" in rows.get("vocoder", {}):
         found["vocoder_ratio"] = rows["vocoder"]["ratio"]
-    media = [rows[name] for name in ("reading", "writing") if "ratio" in rows.get(name, {})]
-    if len(media) == 2:
-        theirs, ours = ([row[side] for row in media] for side in ("upstream", "ours"))
-        found["media_ratio"] = round(
-            sum(row["seconds"] for row in theirs) / sum(row["seconds"] for row in ours), 2
-        )
-        found["media_memory_ratio"] = round(
-            max(row["peak_gb"] for row in theirs) / max(max(row["peak_gb"] for row in ours), 1e-3), 2
-        )
+    media = [result.get("media", {}).get(side, {}) for side in ("upstream", "ours")]
+    if all("seconds" in row for row in media):
+        found["media_ratio"] = round(media[0]["seconds"] / media[1]["seconds"], 2)
+        found["media_memory_ratio"] = round(media[0]["above_gb"] / max(media[1]["above_gb"], 1e-3), 2)
     counted = [row for name, row in rows.items() if row.get("upstream", {}).get("launched")]
     if counted and len(counted) >= len(stages.STAGES) - 1:
         found["launch_ratio"] = round(
@@ -172,7 +174,7 @@ def _say(name: str, row: dict[str, Any]) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    known = [*stages.STAGES, "whole", "cold_start", "memory", "long", "training"]
+    known = [*stages.STAGES, "whole", "media", "cold_start", "memory", "long", "training"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--selva-dir", type=Path, help="checkout of SelVA; without it, ours alone")
     parser.add_argument("--work", type=Path, default=Path("speed_work"), help="weights and clips, kept")

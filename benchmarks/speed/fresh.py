@@ -1,7 +1,8 @@
 """A process of its own for what only a whole process shows: cold start, peak memory, long videos.
 
 ``python -m benchmarks.speed.fresh SIDE ...`` prints one line of JSON: CPU seconds from process start to the
-waveform, and to the end; peak resident memory.
+waveform, and to the end; peak resident memory. For "media", which is reading a video and writing it with a
+sound: CPU seconds of the second time, and how far memory rises above what the imports take.
 """
 
 import json
@@ -24,10 +25,12 @@ def start(
     steps: int = 25,
     duration: float = 8.0,
     precision: str = "bf16",
+    job: str = "whole",
 ) -> dict[str, Any]:
     """Run one side in a process of its own; returns what it printed, or {"not run": why}."""
     asked = {
         "side": side,
+        "job": job,
         "work": str(work.absolute()),
         "video": str(video.absolute()),
         "checkout": str(checkout.absolute()) if checkout else "",
@@ -55,7 +58,37 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         run = _upstream if asked["side"] == "upstream" else _ours
+        run = _media if asked["job"] == "media" else run
         print(json.dumps(run(asked, Path(folder))))
+
+
+def _media(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
+    import torch
+
+    from .files import given
+    from .measure import resident_gb, resident_now_gb
+
+    torch.set_num_threads(1)
+    video, output, duration = Path(asked["video"]), folder / "out.mp4", asked["duration"]
+    wave = given("wave", (1, round(duration * 16_000)), kind="wave")
+    if asked["side"] == "upstream":
+        from .upstream import Upstream, open_checkout
+
+        open_checkout(Path(asked["checkout"]))
+        upstream = Upstream(Path(asked["work"]), "cpu", torch.float32, duration)
+        read_and_write = lambda: upstream.write(upstream.read(video), wave, output)
+    else:
+        from .ours import read_in_blocks, write
+
+        def read_and_write() -> None:
+            read_in_blocks(video, duration)
+            write(video, wave, 16_000, output)
+
+    before = resident_now_gb()
+    read_and_write()
+    above, started = resident_gb() - before, _seconds()
+    read_and_write()
+    return {"seconds": round(_seconds() - started, 3), "above_gb": round(above, 3)}
 
 
 def _upstream(asked: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -146,6 +146,11 @@ def resident_gb() -> float:
     return _resident("VmHWM")
 
 
+def resident_now_gb() -> float:
+    """Resident memory of this process now (Linux)."""
+    return _resident("VmRSS")
+
+
 def _resident(name: str) -> float:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from selva_audio.bundle import load_model
-from selva_audio.configs import SYNC_RATE
+from selva_audio.configs import SEGMENT_FRAMES, SEGMENT_STEP, SYNC_RATE
 from selva_audio.features import VideoFeatures, encode_video
 from selva_audio.media.mux import mux
 from selva_audio.media.transforms import squash, to_sync
@@ -29,6 +29,21 @@ def read_sync(video: Path, duration: float) -> Tensor:
     """Sync frames (T, 3, H, W) in [-1, 1] of the first seconds of a video."""
     stream = stream_frames(video, {SYNC_RATE: partial(squash, size=224)}, duration=duration)
     return to_sync(np.stack([sample.frame for sample in stream]))
+
+
+def read_in_blocks(video: Path, duration: float) -> None:
+    """The same as the main job does it: each segment is made, encoded and left behind before the next."""
+    held: list[np.ndarray] = []
+    for sample in stream_frames(video, {SYNC_RATE: partial(squash, size=224)}, duration=duration):
+        held.append(sample.frame)
+        if len(held) == SEGMENT_FRAMES:
+            to_sync(np.stack(held))
+            del held[:SEGMENT_STEP]
+
+
+def write(video: Path, audio: Tensor, sample_rate: int, output: Path) -> None:
+    """The video with a sound (1, L), its picture copied."""
+    mux(video, Audio(audio[None], sample_rate), output)
 
 
 class Ours:
@@ -89,7 +104,7 @@ class Ours:
 
     def write(self, video: Path, audio: Tensor, output: Path) -> None:
         """The video with sound, its picture copied."""
-        mux(video, Audio(audio[None], self.model.config.sample_rate), output)
+        write(video, audio, self.model.config.sample_rate, output)
 
     def whole(self, video: Path, prompt: str, noise: Tensor, output: Path, steps: int) -> Tensor:
         """The main job with its recipe, from a video to a video with sound; the waveform."""

@@ -78,6 +78,15 @@ def _fresh(result: Mapping[str, Any]) -> Iterator[str]:
             else:
                 yield f"| {name} | {row['to_audio']} | {row['to_end']} | {row['peak_gb']} |"
         yield ""
+    if "media" in result:
+        told = (
+            f"{side} {row['seconds']} CPU s and {row['above_gb']} GB above the imports"
+            if "seconds" in row
+            else f"{side} not run: {row['not run']}"
+            for side, row in result["media"].items()
+        )
+        yield f"Reading the video and writing it with a sound, a process each: {'; '.join(told)}."
+        yield ""
     if "training" in result:
         row = result["training"]
         told = f"ours {row['ours']['seconds']} CPU s"

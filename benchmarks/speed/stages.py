@@ -76,7 +76,8 @@ def make_inputs(work: Path, video: Path | None, duration: float) -> Inputs:
     latent = given("latent", tuple(noise.shape))
     return Inputs(
         video=video,
-        frames=Frames(pixels, np.arange(len(pixels)) / 25),
+        # A little late: the grid's running sum may pass a time by rounding, and would then take the next one.
+        frames=Frames(pixels, np.arange(len(pixels)) / 25 + 1e-6),
         sync=given("sync", (1, lengths.sync, 768), scale=0.5),
         clip=given("clip", (1, 77, 1024), kind="l2"),
         negative=given("negative", (1, 77, 1024), kind="l2"),

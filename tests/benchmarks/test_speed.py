@@ -28,6 +28,7 @@ RESULT = {
     "duration": 8.0,
     "stages": {"bf16": {"vocoder": ROW}},
     "processes": {"upstream, 8 s": {"not run": "no space left"}},
+    "media": {"upstream": {"seconds": 10.0, "above_gb": 3.0}, "ours": {"not run": "no video"}},
     "notes": ["a note"],
     "end_to_end": {"fp32_ratio": 1.2},
     "vocoder_ratio": 4.0,
@@ -68,6 +69,7 @@ def test_the_account_tells_what_holds_what_falls_short_and_what_was_not_run() ->
     assert "| end to end, fp32 | 1.20 | >= 1.5 | falls short |" in told
     assert "| vocoder, default precision | 4.00 | >= 4 | holds |" in told
     assert "| LoRA step | not run | >= 1.5 | - |" in told
+    assert "a process each: upstream 10.0 CPU s and 3.0 GB above the imports; ours not run: no video." in told
     assert told.endswith("- a note")
     assert [lookup(RESULT, key) for key, *_ in BARS].count(None) == len(BARS) - 2
 
@@ -80,6 +82,12 @@ def test_the_page_of_results_has_the_account() -> None:
 def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
     found = fresh.start("upstream", tmp_path / "nowhere", tmp_path / "a.mp4", checkout=tmp_path)
     assert "nowhere" in found["not run"]
+
+
+def test_reading_and_writing_are_measured_in_a_process_of_their_own(make_clip, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", np.arange(30) / 25)
+    found = fresh.start("ours", tmp_path, clip, duration=1.0, job="media")
+    assert 0 < found["seconds"] < 60 and found["above_gb"] >= 0
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
