@@ -79,6 +79,7 @@ SEARCHES = [
     ({"n_grad_steps": 1}, {"gradient": "truncated"}),
     ({"style_weight": 0.1}, {}),
     ({"gram_weight": 1.0}, {}),
+    ({"timing_weight": 50.0}, {}),
     ({"anchor_weight": 10.0}, {}),
     ({"steps": 3}, {}),
     ({"cfg_strength": 2.0}, {}),

@@ -476,7 +476,8 @@ def test_ditto_comes_nearer_to_the_style_and_tells_by_how_much(search, comfy, mo
 
 
 def test_ditto_without_a_step_that_helps_is_the_plain_sound(search, sound):
-    audio = search(style_weight=0.0, shell_weight=0.0, renormalize=False)[0]
+    weights = dict.fromkeys(("style_weight", "timing_weight", "shell_weight"), 0.0)
+    audio = search(**weights, renormalize=False)[0]
     assert torch.equal(audio["waveform"], sound())
 
 
