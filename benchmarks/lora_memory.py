@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -18,6 +17,8 @@ from selva_audio.options import LoraOptions
 from selva_audio.training.clips import Clips
 from selva_audio.training.keyed import keyed
 from selva_audio.training.lora import LoraTraining, lora_report
+
+from .speed.measure import resident_gb
 
 _SPREAD = 0.02
 
@@ -62,12 +63,6 @@ def random_clips(variant: str, count: int) -> Clips:
     )
 
 
-def peak_gigabytes() -> float:
-    """Peak resident memory of this process (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
-
-
 def main() -> None:
     """Train some steps and print what they took."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -103,7 +98,7 @@ def main() -> None:
         "parameters": training.report.num_parameters(options.rank),
         "losses": losses,
         "seconds_per_step": round((time.perf_counter() - started) / given.steps, 2),
-        "peak_gb": round(peak_gigabytes(), 2),
+        "peak_gb": round(resident_gb(), 2),
     }
     print(json.dumps(result))
 

@@ -45,8 +45,9 @@ from selva_audio.training.steering import find_directions
 from selva_audio.training.textual_inversion import TextualInversionTrainable
 from selva_audio.training.vocoder import VocoderTrainable
 
-from .lora_memory import peak_gigabytes, random_clips
+from .lora_memory import random_clips
 from .results import write_result
+from .speed.measure import resident_gb
 
 _VARIANTS = ("small_16k", "medium_44k")
 _SECONDS = 8.0
@@ -92,7 +93,7 @@ def measured(tool: str, variant: str) -> dict[str, Any]:
         "numbers": numbers,
         "bytes": size,
         "cpu_seconds": round(seconds[-1], 2),
-        "peak_gb": round(peak_gigabytes(), 2),
+        "peak_gb": round(resident_gb(), 2),
     }
 
 

@@ -2,7 +2,7 @@
 
 Clips of drawn scenes; spectra are compared with the true sounds of a material that is not the prompted one.
 Every number has its control: random vectors of equal length, the best of as many random noises as the search
-could have looked at. About an hour on one core; ``--only`` does one half.
+could have looked at. About a quarter of an hour on one core; ``--only`` does one half.
 """
 
 import argparse

@@ -5,38 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
+from selva_audio.adapters import Delta
 from selva_audio.options import LoraOptions
 from selva_audio.training.keyed import keyed
 from selva_audio.training.lora import LoraTraining
 from selva_audio.weights import load_component
 
 from ..lora_memory import random_clips
+from ..plain import PlainLora
 from .files import VARIANT, given
 from .measure import in_turn, ratio
 from .upstream import Upstream
 
 _CLIPS = 8
-
-
-class PlainLora(nn.Module):
-    """``base(x) + scale B A x`` and nothing else."""
-
-    def __init__(self, base: nn.Module, a: Tensor, b: Tensor, scale: float) -> None:
-        super().__init__()
-        self.base = base
-        self.a, self.b = nn.Parameter(a.clone()), nn.Parameter(b.clone())
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, in) -> (B, N, out)."""
-        if self.a.ndim == 3:
-            low = functional.conv1d(x.transpose(1, 2), self.a, padding=self.a.shape[2] // 2).transpose(1, 2)
-        else:
-            low = functional.linear(x, self.a)
-        return self.base(x) + self.scale * functional.linear(low, self.b)
 
 
 def measure_training(
@@ -71,7 +54,7 @@ def measure_training(
         _, ours = in_turn(None, own, repeats=repeats, count=True)
         return {"batch": batch, "layers": len(layers), "ours": ours.numbers()}
     net = upstream.generator
-    plain = {path: _wrap(net, path, layer, options.scale) for path, layer in layers.items()}
+    plain = {path: _wrap(net, path, delta) for path, delta in training.adapter(0).deltas.items()}
 
     def theirs(run: int) -> float:
         net.zero_grad()
@@ -86,7 +69,7 @@ def measure_training(
     a, b = in_turn(theirs, own, repeats=repeats, count=True)
     differences = []
     for path, layer in layers.items():
-        for mine, other in ((layer.lora_A, plain[path].a), (layer.lora_B, plain[path].b)):
+        for mine, other in ((layer.lora_A, plain[path].down), (layer.lora_B, plain[path].up)):
             differences.append(float((mine.grad - other.grad).norm() / other.grad.norm()))
     return {
         "batch": batch,
@@ -107,9 +90,9 @@ def generator_layer(generator: nn.Module, path: str) -> nn.Module:
     return generator.get_submodule(path).deltas[0]
 
 
-def _wrap(net: nn.Module, path: str, layer: nn.Module, scale: float) -> PlainLora:
+def _wrap(net: nn.Module, path: str, delta: Delta) -> PlainLora:
     parent, _, name = path.rpartition(".")
     owner = net.get_submodule(parent)
-    wrapped = PlainLora(getattr(owner, name), layer.lora_A.detach(), layer.lora_B.detach(), scale)
+    wrapped = PlainLora(getattr(owner, name), delta)
     setattr(owner, name, wrapped)
     return wrapped

@@ -88,7 +88,7 @@ def load_component(
     ready = {key: _as_float32(value) for key, value in state.items()}
     module = _build(
         kind,
-        getattr(config, _CONFIG_FIELDS[kind]),
+        part_config(kind, config),
         _has_image_tower(state),
         _tokenizer(kind, config, tokenizer),
     )
@@ -106,7 +106,7 @@ def empty_component(
 ) -> nn.Module:
     """The module that ``load_component`` builds, on the meta device: whoever asks gives it its tensors."""
     kind, config = _resolve(component, variant)
-    part = getattr(config, _CONFIG_FIELDS[kind])
+    part = part_config(kind, config)
     return _build(kind, part, image_tower, _tokenizer(kind, config, tokenizer))
 
 
@@ -130,7 +130,7 @@ def check_state_dict(component: str, variant: str | ModelConfig, shapes: Shapes)
 def expected_shapes(component: str, variant: str | ModelConfig, *, image_tower: bool = True) -> Shapes:
     """Names and shapes of a component's module, in the layout that ``load_component`` builds."""
     kind, config = _resolve(component, variant)
-    return _expected_shapes(kind, getattr(config, _CONFIG_FIELDS[kind]), image_tower)
+    return _expected_shapes(kind, part_config(kind, config), image_tower)
 
 
 def part_config(component: str, config: ModelConfig) -> Any:
@@ -201,7 +201,7 @@ def _check(kind: str, config: ModelConfig, state: Mapping[str, Tensor], given: M
     """Raise CheckpointError unless ``state`` has exactly the names and shapes of the module."""
     found = {key: tuple(value.shape) for key, value in state.items()}
     image_tower = _has_image_tower(state)
-    needed = _expected_shapes(kind, getattr(config, _CONFIG_FIELDS[kind]), image_tower)
+    needed = _expected_shapes(kind, part_config(kind, config), image_tower)
     if found == needed:
         return
     raise CheckpointError(
@@ -248,10 +248,10 @@ def _guess(kind: str, config: ModelConfig, found: Shapes, given: Mapping[str, An
 
 def _fitting_variant(kind: str, config: ModelConfig, found: Shapes) -> str | None:
     """Name of another variant that has a part of these shapes; those of the same family are tried first."""
-    own = getattr(config, _CONFIG_FIELDS[kind])
+    own = part_config(kind, config)
     tried = {own}
     for other in sorted(VARIANTS.values(), key=lambda each: each.family != config.family):
-        part = getattr(other, _CONFIG_FIELDS[kind])
+        part = part_config(kind, other)
         if part in tried:
             continue
         tried.add(part)
