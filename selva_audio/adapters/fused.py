@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from ..models.fast_product import can_multiply, product
+
 
 def adapted_output(x: Tensor, base: nn.Linear | nn.Conv1d, a: Tensor, b: Tensor, factor: float) -> Tensor:
     """``base(x) + factor B A x`` with gradients for x, A and B; the base layer gets none.
@@ -88,6 +90,8 @@ def _scattered(low: Tensor, tokens: torch.Size, a: Tensor) -> Tensor:
 
 def _input_gradient(grad: Tensor, x: Tensor, base: nn.Linear | nn.Conv1d) -> Tensor:
     """(B, N, in), in memory of its own."""
+    if grad.dtype != torch.float32 and can_multiply(grad, base):
+        return product(grad, base.weight, None, transposed=True)
     if isinstance(base, nn.Linear):
         return (grad.reshape(-1, grad.shape[2]) @ base.weight).view(x.shape)
     pictures = (each.transpose(1, 2).unsqueeze(2) for each in (grad.contiguous(), x))

@@ -8,18 +8,14 @@ Letters: B batch, C channels, L samples.
 """
 
 import functools
-import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .fast_path import asks_for_gradients, has_channels_together
+from .fast_path import FORMATS, array, asks_for_gradients, has_channels_together, in_threads
 
-_FORMATS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _VALUES_PER_THREAD = 2**18
 
 
@@ -32,8 +28,8 @@ def can_fuse(x: Tensor, module: nn.Module) -> bool:
     return (
         x.device.type == "cpu"
         and has_channels_together(x)
-        and x.dtype in _FORMATS
-        and all(each.device.type == "cpu" and each.dtype in _FORMATS for each in module.parameters())
+        and x.dtype in FORMATS
+        and all(each.device.type == "cpu" and each.dtype in FORMATS for each in module.parameters())
         and not asks_for_gradients(x, module)
         and not torch.compiler.is_compiling()
         and compiler() is not None
@@ -57,26 +53,20 @@ def fused_activation(
     """
     compiled = compiler()
     assert compiled is not None
-    batch, channels, length = x.shape
+    channels, length = x.shape[1:]
     rows = x.detach().transpose(1, 2).contiguous()
     out = torch.empty_like(rows, dtype=log_frequency.dtype)
-    step = compiled(_FORMATS[x.dtype], _FORMATS[out.dtype])
-    frequency = _array(log_frequency.detach().float().exp())
-    scale = _array(1 / (log_magnitude.detach().float().exp() + 1e-9))
-    taps = [_array(2 * up_taps.detach().float()), _array(down_taps.detach().float())]
-    threads = max(1, min(torch.get_num_threads(), length, channels * length // _VALUES_PER_THREAD))
-    ends = [length * part // threads for part in range(threads + 1)]
-    work = [
-        (_array(rows[item]), _array(out[item]), frequency, scale, *taps, length, first, last)
-        for item in range(batch)
-        for first, last in itertools.pairwise(ends)
-    ]
-    if threads == 1:
-        for each in work:
-            step(*each)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda each: step(*each), work))
+    step = compiled(FORMATS[x.dtype], FORMATS[out.dtype])
+    frequency = array(log_frequency.detach().float().exp())
+    scale = array(1 / (log_magnitude.detach().float().exp() + 1e-9))
+    taps = [array(2 * up_taps.detach().float()), array(down_taps.detach().float())]
+    work = [(array(item), array(made)) for item, made in zip(rows, out, strict=True)]
+    in_threads(
+        lambda first, last, each: step(*each, frequency, scale, *taps, length, first, last),
+        work,
+        length,
+        -(-_VALUES_PER_THREAD // channels),
+    )
     return out.transpose(1, 2)
 
 
@@ -84,13 +74,7 @@ def fused_activation(
 def compiler() -> Callable[[str, str], Any] | None:
     """What makes the step for two number formats; None where numba is absent, does not load or is off."""
     try:
-        from . import snake_kernel
+        from .kernels import snake
     except ImportError:
         return None
-    return snake_kernel.compiled if snake_kernel.can_compile() else None
-
-
-def _array(values: Tensor) -> "np.ndarray[Any, Any]":
-    """The memory of contiguous values; bfloat16 as its bits, which numpy has no name for."""
-    flat = values.reshape(-1)
-    return (flat.view(torch.uint16) if flat.dtype == torch.bfloat16 else flat).numpy()
+    return snake.compiled if snake.can_compile() else None

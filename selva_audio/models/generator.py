@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ..configs import SEGMENT_FRAMES, SEGMENT_STEP, SYNC_RATE, GeneratorConfig
 from ..errors import InputError
-from .layers import ChannelLastConv1d, ConvGatedMLP, GatedMLP, hidden_width
+from .layers import ChannelLastConv1d, ConvGatedMLP, GatedMLP, Linear, hidden_width
 from .transformer import Condition, FinalLayer, JointBlock, SharedRows, SingleStreamBlock, rope_table
 
 TIME_PERIOD = 10000.0
@@ -104,16 +104,16 @@ class Generator(nn.Module):
             ChannelLastConv1d(config.latent_dim, dim, 7), activation(), ConvGatedMLP(dim, hidden, 7)
         )
         self.clip_input_proj = nn.Sequential(
-            nn.Linear(config.clip_dim, dim), *after_linear, ConvGatedMLP(dim, hidden, 3)
+            Linear(config.clip_dim, dim), *after_linear, ConvGatedMLP(dim, hidden, 3)
         )
         self.sync_input_proj = nn.Sequential(
             ChannelLastConv1d(config.sync_dim, dim, 7), activation(), ConvGatedMLP(dim, hidden, 3)
         )
         self.text_input_proj = nn.Sequential(
-            nn.Linear(config.text_dim, dim), *after_linear, GatedMLP(dim, hidden)
+            Linear(config.text_dim, dim), *after_linear, GatedMLP(dim, hidden)
         )
-        self.clip_cond_proj = nn.Linear(dim, dim)
-        self.text_cond_proj = nn.Linear(dim, dim)
+        self.clip_cond_proj = Linear(dim, dim)
+        self.text_cond_proj = Linear(dim, dim)
         self.global_cond_mlp = GatedMLP(dim, hidden)
         self.t_embed = (
             TimestepEmbedding(dim, 256, scale=1.0) if is_v1 else TimestepEmbedding(dim, dim, scale=1e4)
@@ -288,7 +288,7 @@ class TimestepEmbedding(nn.Module):
         super().__init__()
         self.num_features = num_features
         self.scale = scale
-        self.mlp = nn.Sequential(nn.Linear(num_features, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.mlp = nn.Sequential(Linear(num_features, dim), nn.SiLU(), Linear(dim, dim))
 
     def forward(self, t: Tensor, dtype: torch.dtype) -> Tensor:
         """(B,) in [0, 1] -> (B, dim); ``dtype`` is that of the weights."""

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .fast_product import can_multiply, product
+
 
 def hidden_width(dim: int, multiple_of: int = 256) -> int:
     """Hidden width of a gated MLP: two thirds of ``4 dim``, rounded up to a multiple.
@@ -28,6 +30,20 @@ def head_norm(head_dim: int) -> nn.RMSNorm:
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Adaptive layer norm's affine part; ``shift`` and ``scale`` are (B, 1, D) or (B, N, D)."""
     return torch.addcmul(shift, x, 1 + scale)
+
+
+class Linear(nn.Linear):
+    """``nn.Linear``, on the matrix unit of a CPU where there is one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        return product(x, self.weight, self.bias) if can_multiply(x, self) else super().forward(x)
+
+    def with_gelu(self, x: Tensor) -> Tensor:
+        """The exact GELU of ``forward``."""
+        if can_multiply(x, self):
+            return product(x, self.weight, self.bias, with_gelu=True)
+        return functional.gelu(self(x))
 
 
 class ChannelLastConv1d(nn.Conv1d):
@@ -53,12 +69,20 @@ class ChannelLastConv1d(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, in) -> (B, N, out)."""
+        if self._is_plain and can_multiply(x, self):
+            return product(x, self.weight, self.bias)
         # As a picture of one row, whose channels-last form is the memory of x as it is: the kernels for it
         # need no copies of x and their result. The one-dimensional ones make both.
         picture, kernel = x.transpose(1, 2).unsqueeze(2), self.weight.unsqueeze(2)
         padding = (0, int(self.padding[0]))
         made = functional.conv2d(picture, kernel, self.bias, (1, *self.stride), padding, groups=self.groups)
         return made.squeeze(2).transpose(1, 2)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether each result is a sum over neighbours, as many on both sides, of all channels."""
+        keeps_length = self.kernel_size[0] == 2 * int(self.padding[0]) + 1
+        return keeps_length and self.stride[0] == self.groups == 1
 
 
 @torch.no_grad()
@@ -84,9 +108,9 @@ class GatedMLP(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.w1 = nn.Linear(dim, hidden, bias=False)
-        self.w2 = nn.Linear(hidden, dim, bias=False)
-        self.w3 = nn.Linear(dim, hidden, bias=False)
+        self.w1 = Linear(dim, hidden, bias=False)
+        self.w2 = Linear(hidden, dim, bias=False)
+        self.w3 = Linear(dim, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)."""

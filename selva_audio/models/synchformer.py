@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from ..configs import SEGMENT_FRAMES, SEGMENT_STEP, VideoEncoderConfig
 from ..errors import InputError
+from .fast_attention import attend_over_time, can_attend_over_time
+from .layers import Linear
 
 NORM_EPS = 1e-6
 INIT_STD = 0.02
@@ -141,8 +143,8 @@ class DividedAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, num_times: int, *, over: Literal["time", "space"]) -> Tensor:
         """(N, 1 + T P, D) -> the same shape.
@@ -152,19 +154,28 @@ class DividedAttention(nn.Module):
             num_times: ``T``.
             over: patches of one group share their place ("time"), or their time ("space").
         """
-        # (N, 1 + T P, 3, heads, channels); only keys and values are copied, to have the class token in each
-        # group. With more than four axes torch would not take its fused attention.
-        tokens = torch.unflatten(self.qkv(x), 2, (3, self.num_heads, -1))
+        tokens = torch.unflatten(self.qkv(x), 2, (3, self.num_heads, -1))  # (N, 1 + T P, 3, heads, channels)
+        first = _attend(tokens[:, :1, 0], *tokens[:, :, 1:].unbind(2))
+        if over == "time" and can_attend_over_time(tokens, num_times):
+            attended = attend_over_time(tokens, num_times)
+            attended[:, :1] = first
+        else:
+            attended = torch.cat([first, self._attend_in_groups(tokens, num_times, over)], dim=1)
+        output: Tensor = self.proj(attended.flatten(2))
+        return output
+
+    @staticmethod
+    def _attend_in_groups(tokens: Tensor, num_times: int, over: Literal["time", "space"]) -> Tensor:
+        """(N, 1 + T P, 3, heads, channels) -> what the patches see, (N, T P, heads, channels)."""
+        # Only keys and values are copied, to have the class token in each group. With more than four axes
+        # torch would not take its fused attention.
         groups = torch.unflatten(tokens[:, 1:], 1, (num_times, -1))
         groups = groups if over == "space" else groups.transpose(1, 2)  # (N, groups, members, 3, ...)
         shared = tokens[:, None, :1, 1:].expand(-1, groups.shape[1], -1, -1, -1, -1)
         key_value = torch.cat([shared, groups[..., 1:, :, :]], dim=2).flatten(0, 1)
         patches = _attend(groups[..., 0, :, :].flatten(0, 1), *key_value.unbind(2))
-        first = _attend(tokens[:, :1, 0], *tokens[:, :, 1:].unbind(2))
-        merged = torch.unflatten(patches.flatten(2), 0, groups.shape[:2])
-        merged = merged if over == "space" else merged.transpose(1, 2)
-        output: Tensor = self.proj(torch.cat([first.flatten(2), merged.flatten(1, 2)], dim=1))
-        return output
+        merged = torch.unflatten(patches, 0, groups.shape[:2])
+        return (merged if over == "space" else merged.transpose(1, 2)).flatten(1, 2)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -178,12 +189,12 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        output: Tensor = self.fc2(functional.gelu(self.fc1(x)))
+        output: Tensor = self.fc2(self.fc1.with_gelu(x))
         return output
 
 
@@ -199,8 +210,8 @@ class SpatialAggregation(nn.Module):
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.self_attn = nn.MultiheadAttention(config.width, config.num_heads, batch_first=True)
-        self.linear1 = nn.Linear(config.width, config.mlp_dim)
-        self.linear2 = nn.Linear(config.mlp_dim, config.width)
+        self.linear1 = Linear(config.width, config.mlp_dim)
+        self.linear2 = Linear(config.mlp_dim, config.width)
         self.norm1 = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.norm2 = nn.LayerNorm(config.width, eps=NORM_EPS)
 
@@ -209,7 +220,7 @@ class SpatialAggregation(nn.Module):
         first = self.cls_token[0]  # (1, D)
         tokens = torch.cat([self.norm1(first).expand(len(patches), 1, -1), self.norm1(patches)], dim=1)
         first = first + self.self_attn.out_proj(self._attended(tokens))
-        output: Tensor = first + self.linear2(functional.gelu(self.linear1(self.norm2(first))))
+        output: Tensor = first + self.linear2(self.linear1.with_gelu(self.norm2(first)))
         return output
 
     def _attended(self, tokens: Tensor) -> Tensor:

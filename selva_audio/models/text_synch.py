@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..configs import VideoEncoderConfig
 from ..errors import InputError
 from . import synchformer
-from .layers import GatedMLP, head_norm, hidden_width
+from .layers import GatedMLP, Linear, head_norm, hidden_width
 from .synchformer import (
     Motionformer,
     check_segments,
@@ -52,7 +52,7 @@ class TextSynch(nn.Module):
         self.register_buffer("empty_string_feat", torch.zeros(1, config.text_dim))
         self.vfeat_extractor = Motionformer(config)
         self.text_proj = nn.Sequential(
-            nn.Linear(config.text_dim, config.width), nn.SiLU(), GatedMLP(config.width, hidden)
+            Linear(config.text_dim, config.width), nn.SiLU(), GatedMLP(config.width, hidden)
         )
         self.synch_text_cross_blocks = nn.ModuleList([CrossBlock(config.width, config.num_heads, hidden)])
 
@@ -121,7 +121,7 @@ class CrossBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=CROSS_NORM_EPS)
         self.attn = CrossAttention(dim, num_heads)
-        self.linear1 = nn.Linear(dim, dim)
+        self.linear1 = Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim, eps=CROSS_NORM_EPS)
         self.ffn = GatedMLP(dim, hidden)
 
@@ -138,8 +138,8 @@ class CrossAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(dim, dim)
-        self.kv_proj = nn.Linear(dim, 2 * dim)
+        self.q_proj = Linear(dim, dim)
+        self.kv_proj = Linear(dim, 2 * dim)
         self.q_norm = head_norm(dim // num_heads)
         self.k_norm = head_norm(dim // num_heads)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import ChannelLastConv1d, ConvGatedMLP, GatedMLP, head_norm, modulate
+from .layers import ChannelLastConv1d, ConvGatedMLP, GatedMLP, Linear, head_norm, modulate
 
 ROPE_PERIOD = 10000.0
 
@@ -84,7 +84,7 @@ class SelfAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim)
         self.q_norm = head_norm(dim // num_heads)
         self.k_norm = head_norm(dim // num_heads)
 
@@ -124,14 +124,14 @@ class SingleStreamBlock(nn.Module):
         self.pre_only = pre_only
         self.norm1 = nn.LayerNorm(dim, elementwise_affine=False)
         self.attn = SelfAttention(dim, num_heads)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, (2 if pre_only else 6) * dim))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(dim, (2 if pre_only else 6) * dim))
         if pre_only:
             return
         self.norm2 = nn.LayerNorm(dim, elementwise_affine=False)
         self.linear1: nn.Module
         self.ffn: nn.Module
         if kernel_size == 1:
-            self.linear1 = nn.Linear(dim, dim)
+            self.linear1 = Linear(dim, dim)
             self.ffn = GatedMLP(dim, hidden)
         else:
             self.linear1 = ChannelLastConv1d(dim, dim, kernel_size)
@@ -233,7 +233,7 @@ class FinalLayer(nn.Module):
     def __init__(self, dim: int, latent_dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(dim, 2 * dim))
         self.conv = ChannelLastConv1d(dim, latent_dim, kernel_size=7)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

@@ -131,8 +131,9 @@ def test_gradients_flow_for_channels_side_by_side():
 
 def test_without_numba_the_plain_form_runs(monkeypatch):
     compiler.cache_clear()
-    monkeypatch.delitem(sys.modules, "selva_audio.models.snake_kernel", raising=False)
-    monkeypatch.delattr("selva_audio.models.snake_kernel", raising=False)
+    for name in ("selva_audio.models.kernels.snake", "selva_audio.models.kernels.compiled"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delattr("selva_audio.models.kernels.snake", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     try:
         module, x = activation_of(3), torch.randn(1, 3, 20)
@@ -140,26 +141,6 @@ def test_without_numba_the_plain_form_runs(monkeypatch):
         assert torch.allclose(module(together(x)), plain(module, x), atol=1e-6)
     finally:
         compiler.cache_clear()
-
-
-def test_a_cache_that_cannot_be_written_costs_a_compilation_only(monkeypatch):
-    from selva_audio.models import snake_kernel
-
-    asked = []
-
-    def full_disk(signature, cache=False, **options):
-        asked.append(cache)
-        if cache:
-            raise OSError(28, "No space left on device")
-        return lambda function: function
-
-    monkeypatch.setattr(snake_kernel, "njit", full_disk)
-    snake_kernel.compiled.cache_clear()
-    try:
-        assert snake_kernel.compiled("float32", "float32") is snake_kernel._activate
-        assert asked == [True, False]
-    finally:
-        snake_kernel.compiled.cache_clear()
 
 
 def test_nothing_is_fused_where_compiling_is_off(monkeypatch):

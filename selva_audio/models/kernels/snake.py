@@ -1,4 +1,4 @@
-"""The anti-aliased snake compiled for the CPU; imports numba, so so only ``fused_activation`` imports it.
+"""The anti-aliased snake compiled for the CPU; imports numba, so only ``fused_activation`` imports it.
 
 One pass over blocks that stay in the cache: the even and the odd samples of the doubled signal are made apart
 from each other (six taps each, no zeros in between), bent, and filtered down again. Rows are times, so a tap
@@ -8,18 +8,17 @@ Letters: C channels, L samples.
 """
 
 import functools
-import pickle
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy"}
+from .compiled import compiled_inline, compiled_part, compiled_step
+
 _ELEMENTS = {"float32": types.float32, "bfloat16": types.uint16}
-_CACHE_FAILURES = (OSError, RuntimeError, EOFError, ValueError, ImportError, pickle.PickleError)
 _VALUES = 32768  # of one block: its five scratch arrays fill about 700 KB of a core's cache
 
 # sin(r) = r + r^3 S(r^2) on [-pi/2, pi/2], fitted for the least largest error (5e-9 before rounding).
@@ -41,10 +40,7 @@ def compiled(kind_in: str, kind_out: str) -> Any:
     vector = types.Array(types.float32, 1, "C")
     arrays = [types.Array(_ELEMENTS[kind], 1, "C") for kind in (kind_in, kind_out)]
     signature = types.void(*arrays, *[vector] * 4, *[types.int64] * 3)
-    try:
-        return njit(signature, cache=True, **_OPTIONS)(_activate)
-    except _CACHE_FAILURES:
-        return njit(signature, **_OPTIONS)(_activate)
+    return compiled_step(_activate, signature)
 
 
 def can_compile() -> bool:
@@ -87,7 +83,7 @@ def _activate(x, out, frequency, scale, up_taps, down_taps, length, first, last)
         _halve(even, odd, down_taps, out, np.uint64(start) * c, c, np.uint64(stop - start) * c)
 
 
-@njit(**_OPTIONS)
+@compiled_part
 def _double(near, offset, out, frequencies, scales, c, count, t0, t1, t2, t3, t4, t5):  # type: ignore[no-untyped-def]
     """One phase of the doubled signal, bent; the offset is 0 for even samples and C for odd ones."""
     c2, c3, c4, c5 = c + c, c + c + c, (c + c) + (c + c), (c + c) + (c + c) + c
@@ -104,7 +100,7 @@ def _double(near, offset, out, frequencies, scales, c, count, t0, t1, t2, t3, t4
         out[i] = _snake(value, frequencies[i], scales[i])
 
 
-@njit(**_OPTIONS)
+@compiled_part
 def _halve(even, odd, taps, out, offset, c, count):  # type: ignore[no-untyped-def]
     t0, t1, t2, t3, t4, t5 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5]
     t6, t7, t8, t9, t10, t11 = taps[6], taps[7], taps[8], taps[9], taps[10], taps[11]
@@ -118,7 +114,7 @@ def _halve(even, odd, taps, out, offset, c, count):  # type: ignore[no-untyped-d
         out[offset + i] = _narrow(value, out[offset + i])
 
 
-@njit(inline="always")
+@compiled_inline
 def _snake(x, frequency, scale):  # type: ignore[no-untyped-def]
     """The x + scale sin(frequency x)^2 of x. The square has the period pi, so the sine needs no sign."""
     angle = x * frequency
@@ -131,13 +127,13 @@ def _snake(x, frequency, scale):  # type: ignore[no-untyped-def]
     return x + (sine * scale) * sine
 
 
-@njit(**_OPTIONS)
+@compiled_part
 def _widen(x, x_offset, out, out_offset, count):  # type: ignore[no-untyped-def]
     for i in range(count):
         out[out_offset + i] = _single(x[x_offset + i])
 
 
-@njit(**_OPTIONS)
+@compiled_part
 def _copy(x, x_offset, out, out_offset, count):  # type: ignore[no-untyped-def]
     for i in range(count):
         out[out_offset + i] = x[x_offset + i]

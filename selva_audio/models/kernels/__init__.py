@@ -1,0 +1,1 @@
+"""Steps compiled by numba for CPUs. numba is optional: other modules import these where they are used."""
