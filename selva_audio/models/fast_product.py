@@ -143,9 +143,9 @@ def compiler() -> Callable[[str], Any] | None:
 
 @functools.cache
 def _settings() -> "np.ndarray[Any, Any]":
-    from .kernels import product
+    from .kernels import unit
 
-    return product.tile_settings()
+    return unit.tile_settings()
 
 
 def _packed(weight: Tensor, transposed: bool) -> "np.ndarray[Any, Any]":

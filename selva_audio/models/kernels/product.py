@@ -18,34 +18,26 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
 from .compiled import compiled_part, compiled_step
-from .vectors import (
-    BYTE,
-    FLOATS,
-    HALVES,
-    LONG,
-    VOID,
-    address,
-    floats,
-    multiply_add,
-    read,
-    rounded,
-    start_of,
-    words,
-    write,
+from .unit import (
+    bytes_of_step,
+    clear_sums,
+    is_known,
+    lay_out,
+    lay_out_zeros,
+    load_settings,
+    load_sums,
+    multiply_step,
+    save_settings,
+    store_sums,
 )
+from .vectors import FLOATS, HALVES, LONG, address, floats, multiply_add, read, rounded, write
 
-SIDE = 32  # rows and columns of a block of results, and values of K that one step of the unit takes
 FORMATS = ("bfloat16", "float32")
 
-_TILE = 1024  # bytes: 16 rows of 64
-_ROW = 4 * SIDE  # bytes of a row in a block of results
-# Tiles 0 to 3 hold a block of results, 4 and 5 upper and lower rows, 6 and 7 left and right columns.
-_PAIRS = ((4, 6), (4, 7), (5, 6), (5, 7))
 # (Phi(v) - 1/2) / v of the normal distribution on [-5.5, 5.5], as a polynomial of u = 2 (v / 5.5)^2 - 1, the
 # highest power first; a Chebyshev fit. The GELU it gives is at most 8e-7 off (torch's: 1.2e-6).
 _BOUND = 5.5
@@ -67,7 +59,6 @@ _PHI = (
     -0.0641723126,
     0.12855193,
 )
-_QUARTERS = (0, 64, 16 * _ROW, 16 * _ROW + 64)
 
 
 @functools.cache
@@ -84,16 +75,7 @@ def compiled(number_format: str) -> Any:
 
 def can_compile() -> bool:
     """False where numba was told not to, or where it knows of no such unit."""
-    return not numba.config.DISABLE_JIT and bool(binding.get_host_cpu_features().get("amx-bf16"))
-
-
-def tile_settings() -> "np.ndarray[Any, Any]":
-    """What the unit is told: eight tiles of 16 rows of 64 bytes."""
-    settings = np.zeros(64, np.uint8)
-    settings[0] = 1
-    settings[16:32].view(np.uint16)[:] = 64
-    settings[48:56] = 16
-    return settings
+    return not numba.config.DISABLE_JIT and is_known()
 
 
 def _multiply(  # type: ignore[no-untyped-def]
@@ -123,10 +105,10 @@ def _multiply(  # type: ignore[no-untyped-def]
         with_gelu: 1 to put every result through a GELU.
     """
     before = np.empty(64, np.uint8)
-    _save_settings(before)
-    _load_settings(settings)
+    save_settings(before)
+    load_settings(settings)
     steps = taps * channels // 32
-    step_bytes = _bytes_of_step(x)
+    step_bytes = bytes_of_step(x)
     for start in range(first, last, at_once):
         rows = min(at_once, last - start)
         row_blocks = (rows + 31) // 32
@@ -142,11 +124,11 @@ def _multiply(  # type: ignore[no-untyped-def]
                     for column in range(left, right):
                         place = (row_block * group + column - left) * 4096
                         if begin == 0:
-                            _clear_sums()
+                            clear_sums()
                         else:
-                            _load_sums(sums, place)
+                            load_sums(sums, place)
                         for step in range(begin, end):
-                            _step(
+                            multiply_step(
                                 x,
                                 blocks,
                                 (row_block * steps + step) * step_bytes,
@@ -166,24 +148,24 @@ def _multiply(  # type: ignore[no-untyped-def]
                                     with_gelu,
                                 )
                         if end < steps:
-                            _store_sums(sums, place)
+                            store_sums(sums, place)
                             written = 0
                         else:
-                            _store_sums(finished, turn * 4096)
+                            store_sums(finished, turn * 4096)
                             written = min(32, rows - row_block * 32)
                             target = (start + row_block * 32) * n + column * 32
                             shift = column * 32
                             turn = 1 - turn
         for row in range(written):
             _finish(finished, (1 - turn) * 4096 + row * 128, bias, shift, out, target + row * n, with_gelu)
-    _load_settings(before)
+    load_settings(before)
 
 
 @compiled_part
 def _lay_out_rows(x, blocks, start, rows, row_blocks, length, channels, taps):  # type: ignore[no-untyped-def]
     """Rows ``start`` on of every tap, as tiles of 16 rows and 32 values; rows past the last are zeros."""
     # Written in order: places 2 KB apart would fall on the same few lines of a cache.
-    steps, step_bytes, per_tap = taps * channels // 32, _bytes_of_step(x), channels // 32
+    steps, step_bytes, per_tap = taps * channels // 32, bytes_of_step(x), channels // 32
     for row_block in range(row_blocks):
         for step in range(steps):
             tap, piece = step // per_tap, step % per_tap
@@ -191,115 +173,9 @@ def _lay_out_rows(x, blocks, start, rows, row_blocks, length, channels, taps):  
             for row in range(row_block * 32, row_block * 32 + 32):
                 source = start + row + tap - taps // 2
                 if row < rows and 0 <= source < length:
-                    _lay_out(x, source * channels + piece * 32, blocks, place + (row % 32) * 64)
+                    lay_out(x, source * channels + piece * 32, blocks, place + (row % 32) * 64)
                 else:
-                    _lay_out_zeros(x, blocks, place + (row % 32) * 64)
-
-
-@intrinsic
-def _bytes_of_step(typing_context: Any, x: Any) -> Any:
-    """One step's share of 32 rows or columns: two tiles, or two of large and two of small parts."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return ir.Constant(LONG, _TILE * (4 if signature.args[0].dtype == types.float32 else 2))
-
-    return types.int64(x), generate
-
-
-@intrinsic
-def _lay_out(typing_context: Any, x: Any, source: Any, blocks: Any, place: Any) -> Any:
-    """32 values of ``x`` to bytes ``place`` on; the small parts of float32 go two tiles further."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        is_single = signature.args[0].dtype == types.float32
-        values = address(context, builder, signature, arguments, 0, scale=4 if is_single else 2)
-        target = address(context, builder, signature, arguments, 2)
-        for half in (0, 1):
-            if not is_single:
-                write(builder, read(builder, HALVES, values, 32 * half), target, 32 * half)
-                continue
-            value = read(builder, FLOATS, values, 64 * half)
-            large = rounded(builder, value)
-            small = builder.fsub(value, builder.bitcast(builder.shl(large, words(16)), FLOATS))
-            write(builder, builder.trunc(large, HALVES), target, 32 * half)
-            write(builder, builder.trunc(rounded(builder, small), HALVES), target, 2 * _TILE + 32 * half)
-        return context.get_dummy_value()
-
-    return types.void(x, source, blocks, place), generate
-
-
-@intrinsic
-def _lay_out_zeros(typing_context: Any, x: Any, blocks: Any, place: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        target = address(context, builder, signature, arguments, 1)
-        parts = (0, 2 * _TILE) if signature.args[0].dtype == types.float32 else (0,)
-        for place in parts:
-            for half in (0, 32):
-                write(builder, ir.Constant(HALVES, [0] * 16), target, place + half)
-        return context.get_dummy_value()
-
-    return types.void(x, blocks, place), generate
-
-
-@intrinsic
-def _step(typing_context: Any, x: Any, blocks: Any, row_place: Any, weights: Any, column_place: Any) -> Any:
-    """Add the products of 32 rows and 32 columns over 32 values to the block of results."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        rows = address(context, builder, signature, arguments, 1)
-        columns = address(context, builder, signature, arguments, 3)
-
-        def load(first_tile: int, source: Any, part: int) -> None:
-            for tile in (0, 1):
-                place = builder.gep(source, [LONG((2 * part + tile) * _TILE)])
-                _unit(builder, "tileloadd64", BYTE(first_tile + tile), place, LONG(64))
-
-        def multiply() -> None:
-            for quarter, (row_tile, column_tile) in enumerate(_PAIRS):
-                _unit(builder, "tdpbf16ps", BYTE(quarter), BYTE(row_tile), BYTE(column_tile))
-
-        if signature.args[0].dtype != types.float32:
-            load(4, rows, 0)
-            load(6, columns, 0)
-            multiply()
-            return context.get_dummy_value()
-        load(4, rows, 1)  # small x large, large x large, large x small: each next one loads two tiles anew
-        load(6, columns, 0)
-        multiply()
-        load(4, rows, 0)
-        multiply()
-        load(6, columns, 1)
-        multiply()
-        return context.get_dummy_value()
-
-    return types.void(x, blocks, row_place, weights, column_place), generate
-
-
-@intrinsic
-def _clear_sums(typing_context: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        for quarter in range(4):
-            _unit(builder, "tilezero", BYTE(quarter))
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-@intrinsic
-def _load_sums(typing_context: Any, sums: Any, place: Any) -> Any:
-    return types.void(sums, place), functools.partial(_move_sums, "tileloadd64")
-
-
-@intrinsic
-def _store_sums(typing_context: Any, sums: Any, place: Any) -> Any:
-    return types.void(sums, place), functools.partial(_move_sums, "tilestored64")
-
-
-def _move_sums(instruction: str, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    block = address(context, builder, signature, arguments, 0)
-    for quarter, place in enumerate(_QUARTERS):
-        _unit(builder, instruction, BYTE(quarter), builder.gep(block, [LONG(place)]), LONG(_ROW))
-    return context.get_dummy_value()
+                    lay_out_zeros(x, blocks, place + (row % 32) * 64)
 
 
 @intrinsic
@@ -339,29 +215,6 @@ def _finish(
         return context.get_dummy_value()
 
     return types.void(finished, place, bias, shift, out, target, with_gelu), generate
-
-
-@intrinsic
-def _load_settings(typing_context: Any, settings: Any) -> Any:
-    return types.void(settings), functools.partial(_move_settings, "ldtilecfg")
-
-
-@intrinsic
-def _save_settings(typing_context: Any, settings: Any) -> Any:
-    return types.void(settings), functools.partial(_move_settings, "sttilecfg")
-
-
-def _move_settings(instruction: str, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    _unit(builder, instruction, start_of(context, builder, signature, arguments, 0))
-    return context.get_dummy_value()
-
-
-def _unit(builder: Any, instruction: str, *arguments: Any) -> None:
-    name, kinds = f"llvm.x86.{instruction}", [each.type for each in arguments]
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, ir.FunctionType(VOID, kinds), name)
-    builder.call(function, arguments)
 
 
 def _gelu(builder: Any, value: Any) -> Any:
