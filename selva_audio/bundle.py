@@ -229,6 +229,8 @@ class SelVAModel:
         At rest means: on the policy's home device, or out of memory where the policy keeps no parts and one
         can be mapped from disk again.
         """
+        if not self.policy.keeps_parts:
+            trim_memory()  # whoever had parts of the stage before has let go of them by now
         modules = [self._part(name).get() for name in names]
         try:
             with self.policy.on_device(*modules):

@@ -8,6 +8,7 @@ import ctypes
 import functools
 import gc
 import logging
+import mmap
 import platform
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _KEEP_IN_VRAM_FROM = 16 * 2**30
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+_MAPPED = "is_mapped"
+_MADV_PAGEOUT = 21  # Linux 5.4; Python's mmap has no name for it
 _OFFLOADS = ("auto", "keep_in_vram", "offload_to_cpu")
 
 
@@ -133,6 +136,26 @@ def trim_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def mark_mapped(module: "nn.Module") -> None:
+    """Say of a module that its tensors are mapped from a file, which nothing writes to."""
+    for parameter in module.parameters():
+        setattr(parameter, _MAPPED, True)
+
+
+def put_aside(parameter: "torch.Tensor") -> None:
+    """Let go of the memory of a parameter that is mapped from a file; it comes back when it is touched.
+
+    Only Linux can; elsewhere nothing happens, nor with a parameter that is not mapped.
+    """
+    if not getattr(parameter, _MAPPED, False) or not sys.platform.startswith("linux"):
+        return
+    start = -(-parameter.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (parameter.data_ptr() + parameter.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
+    if size > 0:
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_PAGEOUT)
 
 
 def num_threads() -> int:

@@ -1,13 +1,20 @@
 import logging
+import mmap
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from selva_audio.errors import InputError
 from selva_audio.runtime import (
     RuntimePolicy,
     describe_devices,
+    mark_mapped,
     num_threads,
+    put_aside,
     set_num_threads,
     trim_memory,
 )
@@ -101,3 +108,29 @@ def test_trimming_is_skipped_where_the_c_library_cannot(monkeypatch: pytest.Monk
     monkeypatch.setattr("selva_audio.runtime.ctypes.CDLL", absent)
     trim_memory()
     assert asked == ["libc.so.6"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can let go of mapped memory")
+def test_mapped_parameters_can_be_put_aside_and_come_back(tmp_path):
+    path = tmp_path / "mapped.safetensors"
+    save_file({"weight": torch.arange(4.0 * 2**20).view(1024, 4096)}, path)
+    module = nn.Linear(4096, 1024, bias=False, device="meta")
+    module.load_state_dict(load_file(path), assign=True)
+    mark_mapped(module)
+    total = float(module.weight.detach().sum())
+    before = resident_bytes()
+    put_aside(module.weight)
+    assert resident_bytes() < before - 12 * 2**20
+    assert float(module.weight.detach().sum()) == total
+
+
+def test_parameters_that_are_not_mapped_stay_where_they_are():
+    parameter = nn.Parameter(torch.ones(2**20))
+    put_aside(parameter)
+    assert float(parameter.detach().sum()) == 2**20
+
+
+def resident_bytes():
+    """Memory of this process that is in use now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * mmap.PAGESIZE

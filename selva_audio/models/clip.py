@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ..configs import CLIPConfig
 from ..errors import InputError
+from ..runtime import put_aside
 
 TextTokenizer = Callable[[list[str]], Tensor]
 
@@ -39,6 +40,8 @@ class CLIP(nn.Module):
         self.tokenizer = tokenizer
         towers = _build_towers(config, image_tower)
         self.text_model = _with_position_ids(towers.text_model)
+        for layer in self.text_model.encoder.layers:
+            layer.register_forward_hook(_let_go)
         self.vision_model = None
         if image_tower:
             self.vision_model = _with_position_ids(towers.vision_model)
@@ -95,6 +98,12 @@ class CLIP(nn.Module):
                 f"CLIP frames have the shape {tuple(frames.shape)}; (B, T, 3, {size}, {size}) with at least "
                 f"one frame is needed. Resize the frames to {size}x{size}."
             )
+
+
+def _let_go(layer: nn.Module, *_: Any) -> None:
+    # A prompt passes a layer once; all layers together are half of what a sound needs memory for.
+    for parameter in layer.parameters():
+        put_aside(parameter)
 
 
 def _build_towers(config: CLIPConfig, image_tower: bool) -> Any:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from ..runtime import put_aside
 from .fast_path import FORMATS, array, asks_for_gradients, in_threads
 
 _SWITCH = "SELVA_MATRIX_UNIT"
@@ -169,5 +170,6 @@ def _packed(weight: Tensor, transposed: bool) -> "np.ndarray[Any, Any]":
     # The unit takes two neighbouring values of K side by side, for 16 columns in a row, 16 such rows a tile.
     tiled = [each.reshape(len(each) // 32, 2, 16, -1, 16, 2).permute(0, 3, 1, 4, 2, 5) for each in parts]
     blocks = array(torch.stack(tiled, dim=2).flatten())
+    put_aside(weight)
     both[transposed] = _Packed(blocks, version, weight.data_ptr())
     return blocks
