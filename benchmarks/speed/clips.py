@@ -106,7 +106,7 @@ def _crop(scene: np.ndarray, left: float, top: float) -> np.ndarray:
 
 
 def _photograph(random: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """(H, W, 3) float32 as through a lens; amplitudes fall with frequency, and colours have most in common."""
+    """(H, W, 3) float32 as through a lens; amplitudes fall with frequency, and colours share most."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = 1.0
     spectrum = np.exp(-((frequency / _SHARPNESS) ** 2)) / frequency
