@@ -248,8 +248,9 @@ def _copied(
             packet.dts = packet.pts
         if packet.pts is None or packet.dts is None:
             continue
-        shift = round(origin / packet.time_base)
-        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+        if origin:
+            shift = round(origin / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
         packet.stream = copies[packet.stream_index]
         yield packet
 
