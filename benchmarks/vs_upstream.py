@@ -23,7 +23,8 @@ from selva_audio.files import write_text  # noqa: E402
 from selva_audio.runtime import describe_system  # noqa: E402
 
 from .results import metadata  # noqa: E402
-from .speed import files, fresh, stages, training  # noqa: E402
+from .speed import files, fresh, media, stages, training  # noqa: E402
+from .speed.clips import write_clip  # noqa: E402
 from .speed.ours import Ours  # noqa: E402
 from .speed.report import lines  # noqa: E402
 from .speed.upstream import NOTES, Upstream, open_checkout  # noqa: E402
@@ -68,10 +69,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         result["training"] = training.measure_training(upstream, asked.work, repeats=asked.repeats or 2)
         _keep(asked, result)
     if "media" in asked.only:
-        clip = asked.video or files.write_clip(asked.work, asked.duration + 0.2)
-        sides = ("upstream", "ours") if asked.selva_dir else ("ours",)
-        given = {"checkout": asked.selva_dir, "duration": asked.duration, "job": "media"}
-        result["media"] = {side: fresh.start(side, asked.work, clip, **given) for side in sides}
+        result["media"] = media.measure_media(asked.work, asked.video, asked.duration, asked.selva_dir)
         _say("media", result["media"])
         _keep(asked, result)
     _measure_processes(asked, result)
@@ -88,7 +86,7 @@ def _measure_stages(
         theirs = (
             Upstream(asked.work, device, PRECISIONS[precision], asked.duration) if asked.selva_dir else None
         )
-        inputs = inputs or stages.make_inputs(asked.work, asked.video, asked.duration)
+        inputs = inputs or stages.make_inputs(asked.work, next(iter(asked.video), None), asked.duration)
         rows = result["stages"].setdefault(precision, {})
         for name in chosen:
             # What is counted is the same in both; the last is the default of both sides.
@@ -106,7 +104,7 @@ def _measure_stages(
 def _measure_processes(asked: argparse.Namespace, result: dict[str, Any]) -> None:
     """Cold starts, peak memory and length."""
     rows: dict[str, Any] = {}
-    short, usual = (files.write_clip(asked.work, seconds) for seconds in (1.2, 8.2))
+    short, usual = (write_clip(asked.work, seconds, still=True) for seconds in (1.2, 8.2))
     plan: list[tuple[str, str, Path, dict[str, Any]]] = []
     sides = ("upstream", "ours") if asked.selva_dir else ("ours",)
     if "cold_start" in asked.only:
@@ -114,7 +112,7 @@ def _measure_processes(asked: argparse.Namespace, result: dict[str, Any]) -> Non
     if "memory" in asked.only:
         plan += [(f"{side}, 8 s", side, usual, {}) for side in sides]
     if "long" in asked.only:
-        plan += [("ours, 64 s", "ours", files.write_clip(asked.work, 64.2), {"duration": 64.0})]
+        plan += [("ours, 64 s", "ours", write_clip(asked.work, 64.2, still=True), {"duration": 64.0})]
     for name, side, video, more in plan:
         if side == "ours" and name.endswith("step"):
             # Digests of weights are remembered from a first run on, and the page cache is warm.
@@ -135,10 +133,10 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
     rows = result["stages"].get("bf16") or result["stages"].get("fp32") or {}
     if "ratio" in rows.get("vocoder", {}):
         found["vocoder_ratio"] = rows["vocoder"]["ratio"]
-    media = [result.get("media", {}).get(side, {}) for side in ("upstream", "ours")]
-    if all("seconds" in row for row in media):
-        found["media_ratio"] = round(media[0]["seconds"] / media[1]["seconds"], 2)
-        found["media_memory_ratio"] = round(media[0]["above_gb"] / max(media[1]["above_gb"], 1e-3), 2)
+    reading_and_writing = result.get("media", {}).get(media.CAMERA, {})
+    if "ratio" in reading_and_writing:
+        found["media_ratio"] = reading_and_writing["ratio"]
+        found["media_memory_ratio"] = reading_and_writing["memory_ratio"]
     counted = [row for name, row in rows.items() if row.get("upstream", {}).get("launched")]
     if counted and len(counted) >= len(stages.STAGES) - 1:
         found["launch_ratio"] = round(
@@ -178,7 +176,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--selva-dir", type=Path, help="checkout of SelVA; without it, ours alone")
     parser.add_argument("--work", type=Path, default=Path("speed_work"), help="weights and clips, kept")
-    parser.add_argument("--video", type=Path, help="a video of 8 s or more; default: one that is drawn")
+    parser.add_argument(
+        "--video",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="your videos, cut or looped to the length: the first for the stages and the whole, "
+        "all of them for media; default: drawn ones",
+    )
     parser.add_argument("--only", nargs="+", choices=known, default=known)
     parser.add_argument("--precision", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS))
     parser.add_argument("--duration", type=float, default=TRAINED_DURATION, help="seconds; fewer are quicker")
@@ -187,7 +192,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=0, help="of each stage; 0: as suits it")
     parser.add_argument("--json", type=Path, help="file for the result")
     asked = parser.parse_args()
-    for name in ("selva_dir", "work", "video", "json"):
+    asked.video = [video.absolute() for video in asked.video]
+    for name in ("selva_dir", "work", "json"):
         if getattr(asked, name) is not None:
             setattr(asked, name, getattr(asked, name).absolute())
     return asked

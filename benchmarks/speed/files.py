@@ -1,4 +1,4 @@
-"""Weight files of small_16k as published, with deterministic values, and a video of given length.
+"""Weight files of small_16k as published, with deterministic values.
 
 Both sides read these files: upstream as its own demo does, ours as installed weights. The values follow the
 rule of ``tests/golden/fill.py``.
@@ -10,13 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
-from selva_audio.media.encode import write_video
 from selva_audio.models.antialias import antialias_filter
 from selva_audio.weights import load_component
 
@@ -89,32 +87,6 @@ def write_weights(folder: Path) -> Path:
     for name, content in (("config.json", _T5), ("tokenizer_config.json", _T5_TOKENIZER)):
         _once(t5 / name, lambda path, content=content: path.write_text(json.dumps(content)))
     return folder
-
-
-def write_clip(folder: Path, seconds: float, *, width: int = 1280, height: int = 720, fps: int = 25) -> Path:
-    """A video of two balls that move over a grainy background, at the size and rate that videos have."""
-    path = folder / f"clip_{seconds:g}s_{width}x{height}.mp4"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_video(_pictures(round(seconds * fps), width, height, fps), fps, path)
-    return path
-
-
-def _pictures(count: int, width: int, height: int, fps: int):
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    base = np.stack(
-        [96 + 64 * np.sin(columns / 37 + shift) * np.cos(rows / 53 - shift) for shift in (0, 1, 2)], -1
-    )
-    noise = np.random.default_rng(SEED).integers(-12, 13, (height, width, 3))
-    for index in range(count):
-        picture = base + noise
-        for ball, (speed, colour) in enumerate((((0.31, 0.47), 230), ((0.23, -0.61), 20))):
-            x, y = (
-                abs((index / fps * pace + 0.2 * (ball + 1)) % 2 - 1) * (size - 120) + 60
-                for pace, size in zip(speed, (width, height), strict=True)
-            )
-            picture[(columns - x) ** 2 + (rows - y) ** 2 < 55**2] = colour
-        yield picture.clip(0, 255).astype(np.uint8)
 
 
 def repository(folder: Path, name: str) -> Path:

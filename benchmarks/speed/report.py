@@ -79,13 +79,12 @@ def _fresh(result: Mapping[str, Any]) -> Iterator[str]:
                 yield f"| {name} | {row['to_audio']} | {row['to_end']} | {row['peak_gb']} |"
         yield ""
     if "media" in result:
-        told = (
-            f"{side} {row['seconds']} CPU s and {row['above_gb']} GB above the imports"
-            if "seconds" in row
-            else f"{side} not run: {row['not run']}"
-            for side, row in result["media"].items()
-        )
-        yield f"Reading the video and writing it with a sound, a process each: {'; '.join(told)}."
+        yield "Reading a video and writing it with a sound, a process each; memory above the imports:"
+        yield ""
+        yield "| | upstream, CPU s | ours, CPU s | ratio | upstream, GB | ours, GB | ratio |"
+        yield "|---|---|---|---|---|---|---|"
+        for name, row in result["media"].items():
+            yield _media(name, row)
         yield ""
     if "training" in result:
         row = result["training"]
@@ -95,6 +94,17 @@ def _fresh(result: Mapping[str, Any]) -> Iterator[str]:
             told += f", gradients within {row['gradients']:.1e}"
         yield f"LoRA step, fp32, {row['batch']} clips, {row['layers']} layers: {told}."
         yield ""
+
+
+def _media(name: str, row: Mapping[str, Any]) -> str:
+    sides = [row.get(side, {}) for side in ("upstream", "ours")]
+    missing = [f"{side['not run']}" for side in sides if "not run" in side]
+    cells = [name]
+    for key, ratio in (("seconds", "ratio"), ("above_gb", "memory_ratio")):
+        cells += [_number(side.get(key)) for side in sides] + [_number(row.get(ratio))]
+    if missing:
+        cells[1] = f"not run: {missing[0]}"
+    return f"| {' | '.join(cells)} |"
 
 
 def _bars(result: Mapping[str, Any]) -> Iterator[str]:

@@ -14,7 +14,8 @@ from selva_audio.bundle import PARTS
 from selva_audio.configs import VARIANTS
 from selva_audio.records import Frames
 
-from .files import VARIANT, given, write_clip
+from .clips import fit_clip, write_clip
+from .files import VARIANT, given
 from .measure import Tally, error, in_turn, ratio, top_operations
 from .ours import Ours, read_sync
 from .upstream import Upstream
@@ -68,7 +69,8 @@ class Inputs:
 def make_inputs(work: Path, video: Path | None, duration: float) -> Inputs:
     """Inputs by rule; the mel has the level and the spread of real ones."""
     # A little longer than what is used: upstream loses a grid time at the end of a video.
-    video = video or write_clip(work, duration + 0.2)
+    seconds = duration + 0.2
+    video = fit_clip(video, work, seconds) if video else write_clip(work, seconds)
     pixels = ((read_sync(video, duration).permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
     config = VARIANTS[VARIANT]
     lengths = config.lengths(duration)

@@ -86,11 +86,11 @@ class Decoder:
 
     def rgb(self, frame: "VideoFrame") -> np.ndarray:
         """(H, W, 3) uint8 as a viewer sees it: rotation and mirroring applied, alpha dropped."""
-        return _upright(self._converter.reformat(frame, format="rgb24").to_ndarray(), self.axes)
+        return _upright(self._converter.reformat(frame, format="rgb24", threads=1).to_ndarray(), self.axes)
 
     def grey(self, frame: "VideoFrame") -> np.ndarray:
         """(H, W) uint8 brightness as a viewer sees it."""
-        return _upright(self._converter.reformat(frame, format="gray").to_ndarray(), self.axes)
+        return _upright(self._converter.reformat(frame, format="gray", threads=1).to_ndarray(), self.axes)
 
     def size(self, frame: "VideoFrame") -> tuple[int, int]:
         """Width and height as a viewer sees them."""

@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +37,10 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm"})
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _MOV_FAMILY = {".mp4", ".mov"}
 _REPORT_EVERY = 0.5
+# Packets are read once, for the end of the picture and for the copy, if this much memory can keep them; a
+# second opening of the file costs as much as decoding its first pictures.
+_KEPT_BYTES = 2**25
+_PACKET_BYTES = 1024
 _AVFMT_FLAG_BITEXACT = 0x400
 # What a muxer writes anew, or what describes the source file rather than its content.
 _OWN_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration", "creation_time"}
@@ -97,31 +101,32 @@ def mux(
     if target.exists() and target.samefile(source):
         raise InputError(f"{target} is the input itself. Choose another output; inputs are never changed.")
     codec, notes = sound_codec(suffix, options.codec)
-    with open_media(source, limits=limits) as container:
+    with contextlib.ExitStack() as opened:
+        container = opened.enter_context(open_media(source, limits=limits))
         stream = video_stream(container, str(source))
         _check_picture_codec(stream, suffix, source)
-        picture = _scan(container, stream, source, limits)
-    waveform, rate, mix_notes = build_soundtrack(
-        source,
-        audio,
-        picture.seconds,
-        codec,
-        options,
-        frame_seconds=picture.frame_seconds,
-        audio_start=audio_start,
-    )
-    notes += mix_notes
-    if picture.hidden and suffix not in _MOV_FAMILY:
-        notes += (
-            f"The {picture.hidden:.2f} s that the video hides before its start are shown, with silence, as "
-            f"{suffix} cannot hide them. Write .mp4 or .mov to keep them hidden.",
+        picture, kept = _scan(container, stream, source, limits)
+        waveform, rate, mix_notes = build_soundtrack(
+            source,
+            audio,
+            picture.seconds,
+            codec,
+            options,
+            frame_seconds=picture.frame_seconds,
+            audio_start=audio_start,
         )
-    with (
-        atomic_path(target) as temporary,
-        open_media(source, limits=limits) as container,
-        open_output(temporary, FORMATS[suffix], source.name) as result,
-    ):
-        stream = video_stream(container, str(source))
+        notes += mix_notes
+        if picture.hidden and suffix not in _MOV_FAMILY:
+            notes += (
+                f"The {picture.hidden:.2f} s that the video hides before its start are shown, with silence, "
+                f"as {suffix} cannot hide them. Write .mp4 or .mov to keep them hidden.",
+            )
+        temporary = opened.enter_context(atomic_path(target))
+        if kept is None:
+            container = opened.enter_context(open_media(source, limits=limits))
+            stream = video_stream(container, str(source))
+            kept = _packets(container, *_copyable(container))
+        result = opened.enter_context(open_output(temporary, FORMATS[suffix], source.name))
         copies = {stream.index: _copy_picture(result, stream, suffix)}
         sound = add_sound_stream(result, codec, waveform, rate, options.bitrate_kbps)
         others, dropped = _copy_others(container, result, stream)
@@ -129,7 +134,7 @@ def mux(
         report = _reporter(picture.num_packets, on_progress)
         interleave(
             result,
-            _copied(container, copies | others, stream.index, report, time_origin(container)),
+            _copied(kept, copies | others, stream.index, report, time_origin(container)),
             encode_sound(sound, codec, waveform),
         )
         # Before the file is in place: whoever cancels on this report leaves nothing new behind.
@@ -178,11 +183,22 @@ def interleave(
         pending = next(sound, None)
 
 
-def _scan(container: "InputContainer", stream: "VideoStream", source: Path, limits: MediaLimits) -> _Picture:
-    """Where the picture ends, from its packets alone."""
+def _scan(
+    container: "InputContainer", stream: "VideoStream", source: Path, limits: MediaLimits
+) -> tuple[_Picture, "Iterable[Packet[Stream]] | None"]:
+    """Where the picture ends, from its packets alone; and all packets to copy, None if they are too many."""
     last, before, seconds, hidden, count = -1.0, -1.0, 0.0, 0.0, 0
     origin = time_origin(container)
-    for packet in _packets(container, stream):
+    kept: list[Packet[Stream]] | None = []
+    room = _KEPT_BYTES
+    for packet in _packets(container, *_copyable(container)):
+        room -= packet.size + _PACKET_BYTES
+        if kept is not None:
+            kept.append(packet)
+        if room < 0:
+            kept = None
+        if packet.stream_index != stream.index:
+            continue
         count += 1
         stamp = packet.pts if packet.pts is not None else packet.dts
         moment = float(stamp * packet.time_base - origin) if stamp is not None else max(last, 0.0)
@@ -199,7 +215,7 @@ def _scan(container: "InputContainer", stream: "VideoStream", source: Path, limi
         raise MediaError(f"{source} has a picture track without pictures. Copy or convert the video again.")
     default = 1.0 / float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
     gap = last - before if before >= 0 else 0.0
-    return _Picture(last + shown_seconds(seconds, gap, default), default, hidden, count)
+    return _Picture(last + shown_seconds(seconds, gap, default), default, hidden, count), kept
 
 
 def _packets(container: "InputContainer", *streams: "Stream") -> Iterator["Packet[Stream]"]:
@@ -215,13 +231,15 @@ def _packets(container: "InputContainer", *streams: "Stream") -> Iterator["Packe
 
 
 def _copied(
-    container: "InputContainer",
+    packets: "Iterable[Packet[Stream]]",
     copies: Mapping[int, "Stream"],
     picture: int,
     report: "Iterator[None]",
     origin: Fraction,
 ) -> Iterator["Packet[Stream]"]:
-    for packet in _packets(container, *(container.streams[index] for index in copies)):
+    for packet in packets:
+        if packet.stream_index not in copies:
+            continue
         if packet.stream_index == picture:
             next(report)
         if packet.pts is None:
@@ -230,8 +248,9 @@ def _copied(
             packet.dts = packet.pts
         if packet.pts is None or packet.dts is None:
             continue
-        shift = round(origin / packet.time_base)
-        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+        if origin:
+            shift = round(origin / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
         packet.stream = copies[packet.stream_index]
         yield packet
 
@@ -258,17 +277,27 @@ def _copy_others(
     for stream in container.streams:
         if stream.index == picture.index or stream.type == "audio":
             continue
-        cover = bool(stream.disposition & Disposition.attached_pic)
-        if stream.type in ("subtitle", "video") and stream.codec_context is not None and not cover:
+        if _is_copyable(stream):
             with contextlib.suppress(ValueError):
                 copy = result.add_stream_from_template(stream, opaque=True)
                 copy.metadata.update(_descriptions(stream.metadata))
                 copies[stream.index] = copy
         if stream.index not in copies:
+            cover = bool(stream.disposition & Disposition.attached_pic)
             dropped.append("cover image" if cover else f"{stream.type} track {stream.index}")
     if not dropped:
         return copies, ()
     return copies, (f"Not copied, because the output cannot hold it: {', '.join(dropped)}.",)
+
+
+def _copyable(container: "InputContainer") -> list["Stream"]:
+    """The picture, and what an output may take beside it."""
+    return [stream for stream in container.streams if _is_copyable(stream)]
+
+
+def _is_copyable(stream: "Stream") -> bool:
+    cover = bool(stream.disposition & Disposition.attached_pic)
+    return stream.type in ("subtitle", "video") and stream.codec_context is not None and not cover
 
 
 def _copy_descriptions(

@@ -45,7 +45,8 @@ def short_side_crop(rgb: np.ndarray, size: int) -> np.ndarray:
     Source: MMAudio's transform (SPEC 9.2).
     """
     height, width, top, left = crop_geometry(rgb.shape[0], rgb.shape[1], size)
-    return np.ascontiguousarray(_resize(rgb, height, width)[top : top + size, left : left + size])
+    # A copy, for a view would keep the sides in memory; in the order that it has.
+    return _resize(rgb, height, width)[top : top + size, left : left + size].copy(order="K")
 
 
 def crop_geometry(height: int, width: int, size: int) -> tuple[int, int, int, int]:
@@ -58,13 +59,25 @@ def crop_geometry(height: int, width: int, size: int) -> tuple[int, int, int, in
 
 def to_sync(frames: np.ndarray) -> "Tensor":
     """(T, H, W, 3) uint8 to (T, 3, H, W) float32 in [-1, 1]."""
-    return to_clip(frames).sub_(0.5).div_(0.5)
+    # Half of 255, and the same to the bit as halving and doubling around the middle: powers of two are exact.
+    return _planar(frames, 127.5, 1.0)
 
 
 def to_clip(frames: np.ndarray) -> "Tensor":
     """(T, H, W, 3) uint8 to (T, 3, H, W) float32 in [0, 1]; CLIP normalises inside its encoder."""
-    pixels = torch.from_numpy(np.ascontiguousarray(frames))
-    return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return _planar(frames, 255.0, 0.0)
+
+
+def _planar(frames: np.ndarray, divisor: float, offset: float) -> "Tensor":
+    """(T, 3, H, W) float32 ``frames / divisor - offset``."""
+    count, height, width, channels = frames.shape
+    result = torch.empty(count, channels, height, width)
+    # Frame by frame, so that all of it happens in the processor's cache.
+    for place, frame in zip(result.numpy(), frames, strict=True):
+        np.divide(frame.transpose(2, 0, 1), np.float32(divisor), out=place, dtype=np.float32)
+        if offset:
+            np.subtract(place, np.float32(offset), out=place)
+    return result
 
 
 def _resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -74,4 +87,5 @@ def _resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     resized = functional.interpolate(
         pixels, size=(height, width), mode="bicubic", antialias=True, align_corners=False
     )
-    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+    # Planar in memory, as torch leaves it and as the encoders take it; numpy need not know.
+    return np.asarray(resized[0].permute(1, 2, 0).numpy())

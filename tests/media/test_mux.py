@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
@@ -15,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selva_audio.errors import GenerationError, InputError
+from selva_audio.media import mux as mux_module
+from selva_audio.media import soundtrack
 from selva_audio.media.audio import read_audio_track
-from selva_audio.media.container import read_tags
+from selva_audio.media.container import open_media, read_tags
 from selva_audio.media.mux import mux
 from selva_audio.media.soundtrack import duck_gain
 from selva_audio.media.video import probe, stream_frames
@@ -271,11 +274,9 @@ def test_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path, clip: Path) 
     assert os.listdir(tmp_path) == []
 
 
-def test_subtitles_are_copied_where_they_fit_and_named_where_not(
-    tmp_path, clip, webm, clips: ModuleType
-) -> None:
-    with_text = tmp_path / "text.mkv"
-    with av.open(str(clip)) as container, av.open(str(with_text), "w", format="matroska") as output:
+def _with_text(clip: Path, target: Path) -> Path:
+    """A copy of a clip with a subtitle."""
+    with av.open(str(clip)) as container, av.open(str(target), "w", format="matroska") as output:
         track = output.add_stream_from_template(container.streams.video[0], opaque=True)
         text = output.add_mux_stream("subrip")
         for packet in container.demux(video=0):
@@ -284,11 +285,73 @@ def test_subtitles_are_copied_where_they_fit_and_named_where_not(
                 output.mux(packet)
         packet = av.Packet(b"A dog barks.")
         packet.stream, packet.pts, packet.dts, packet.duration = text, 500, 500, 1000
-        packet.time_base = clips.Fraction(1, 1000)
+        packet.time_base = Fraction(1, 1000)
         output.mux(packet)
+    return target
+
+
+def test_subtitles_are_copied_where_they_fit_and_named_where_not(
+    tmp_path, clip, webm, clips: ModuleType
+) -> None:
+    with_text = _with_text(clip, tmp_path / "text.mkv")
     sound = clips.impulses([], 1.0, 44100)
     assert mux(with_text, sound, tmp_path / "a.mkv") == ()
     with av.open(str(tmp_path / "a.mkv")) as container:
         assert [bytes(p) for p in container.demux(subtitles=0) if p.size] == [b"A dog barks."]
     notes = mux(with_text, sound, tmp_path / "a.mp4")
     assert "subtitle track 1" in notes[0]
+
+
+def test_sound_at_the_usual_bit_rate_is_closer_than_by_the_slow_search(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    time = torch.arange(96000) / 48000
+    decay = torch.exp(-(time % 0.25) * 30)
+    for wave in (
+        sum(0.1 * torch.sin(2 * torch.pi * f * time) for f in (220, 440, 1760, 5000)),
+        0.3 * decay * torch.randn(96000, generator=generator),
+    ):
+        errors = []
+        for least in (soundtrack._AAC_QUICK_KBPS, 1000):
+            monkeypatch.setattr(soundtrack, "_AAC_QUICK_KBPS", least)
+            mux(clip, Audio(wave[None, None], 48000), tmp_path / "a.mp4")
+            back = read_audio_track(tmp_path / "a.mp4").waveform[0, 0, :96000]
+            errors.append(float((back - wave).square().mean()))
+            monkeypatch.undo()
+        assert 0 < errors[0] <= errors[1]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".flv", ".avi", ".webm", ".gif"])
+def test_packets_that_are_kept_give_the_same_file_as_a_second_reading(
+    tmp_path: Path, clips: ModuleType, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    pixels = (
+        {"pixels": "rgb8"} if suffix == ".gif" else {"tone": 0.0 if suffix in (".webm", ".avi") else 440.0}
+    )
+    clock = 25 if suffix == ".avi" else 90000
+    video = clips.write_clip(tmp_path / f"in{suffix}", np.arange(40) / 25 + 0.2, clock=clock, **pixels)
+    opened = []
+    monkeypatch.setattr(
+        mux_module, "open_media", lambda *args, **kwargs: opened.append(1) or open_media(*args, **kwargs)
+    )
+    endings = {".webm": ".mkv", ".gif": ".mov"}
+    files = []
+    for bytes_kept in (2**25, 0, 4096):
+        monkeypatch.setattr(mux_module, "_KEPT_BYTES", bytes_kept)
+        files.append(tmp_path / f"{bytes_kept}{endings.get(suffix, '.mp4')}")
+        mux(video, clips.impulses(CLICKS, 2.0, 16000), files[-1])
+    assert len(opened) == 1 + 2 + 2
+    assert len({hashlib.sha256(file.read_bytes()).digest() for file in files}) == 1
+    # A transport stream marks its H.264 otherwise than mp4 does, so there the packets are other bytes.
+    assert suffix == ".ts" or _packets(files[0]) == _packets(video)
+
+
+def test_subtitles_beside_kept_packets_are_those_of_a_second_reading(
+    tmp_path: Path, clip: Path, clips: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = _with_text(clip, tmp_path / "text.mkv")
+    for bytes_kept in (2**25, 0):
+        monkeypatch.setattr(mux_module, "_KEPT_BYTES", bytes_kept)
+        mux(video, clips.impulses([], 1.0, 44100), tmp_path / f"{bytes_kept}.mkv")
+    assert (tmp_path / "0.mkv").read_bytes() == (tmp_path / f"{2**25}.mkv").read_bytes()

@@ -1,6 +1,7 @@
 """Sizes and value ranges."""
 
 import numpy as np
+import pytest
 import torch
 
 from selva_audio.media.transforms import short_side_crop, squash, to_clip, to_sync
@@ -43,3 +44,28 @@ def test_value_ranges() -> None:
     assert to_clip(frames).shape == (2, 3, 4, 4)
     assert (to_clip(frames).min(), to_clip(frames).max()) == (0, 1)
     assert (to_sync(frames).min(), to_sync(frames).max()) == (-1, 1)
+
+
+@pytest.mark.parametrize("shrink", [squash, short_side_crop])
+@pytest.mark.parametrize("size", [64, 90])
+def test_frames_become_numbers_as_in_the_plain_form_to_the_bit(shrink, size: int) -> None:
+    pictures = [np.roll(RGB, shift, axis=1) for shift in range(3)]
+    frames = np.stack([shrink(picture, size) for picture in pictures])
+    plain = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
+    assert torch.equal(to_clip(frames), plain)
+    assert torch.equal(to_sync(frames), (plain - 0.5) / 0.5)
+    assert to_sync(frames).is_contiguous()
+    assert torch.equal(to_sync(np.ascontiguousarray(frames)), to_sync(frames))
+
+
+def test_every_level_becomes_the_number_of_the_plain_form() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    plain = torch.arange(256).float().reshape(16, 16) / 255
+    assert torch.equal(to_clip(levels)[0, 1], plain)
+    assert torch.equal(to_sync(levels)[0, 2], (plain - 0.5) / 0.5)
+    assert to_clip(levels[:0]).shape == (0, 3, 16, 16)
+
+
+def test_a_cropped_frame_keeps_none_of_its_sides_in_memory() -> None:
+    cropped = short_side_crop(RGB, 64)
+    assert cropped.base is None or cropped.base.nbytes == cropped.nbytes
