@@ -47,14 +47,23 @@ class TextConditions:
 
 
 def encode_prompts(model: SelVAModel, prompt: str, negative_prompt: str = "") -> TextConditions:
-    """CLIP text features of both prompts, with the model's textual inversion in them if it has one."""
+    """CLIP text features of both prompts, with the model's textual inversion in them if it has one.
+
+    Prompts that were encoded before are remembered, and CLIP stays where it is.
+    """
     inversion = model.inputs.textual_inversion
-    with model.at_work("clip") as (clip,):
-        prompts = [prompt, negative_prompt] if negative_prompt else [prompt]
-        encoded = clip.encode_text(prompts)
-        if inversion is not None:
+    prompts = [prompt, negative_prompt] if negative_prompt else [prompt]
+    encoded = model.remembered("clip", ("text", *prompts), lambda: _encode(model, prompts))
+    if inversion is not None:
+        with model.at_work("clip") as (clip,):
             encoded = inversion.edit(clip, prompts, encoded)
     return TextConditions(encoded[:1], encoded[1:] if negative_prompt else None)
+
+
+def _encode(model: SelVAModel, prompts: list[str]) -> Tensor:
+    with model.at_work("clip") as (clip,):
+        encoded: Tensor = clip.encode_text(prompts)
+    return encoded
 
 
 def sample_latents(
@@ -206,14 +215,21 @@ def window_conditions(
         _check_width("sync", features.sync, config.generator.sync_dim, config.name)
         offset = round(window.start / STEP) * SEGMENT_STEP
         sync = _rows(features.sync, offset, lengths.sync).to(device)
-    negative = generator.empty_text(1) if text.negative is None else text.negative.to(device)
     has_sync = features.sync.shape[1] > 0
-    return (
-        generator.conditions(
-            clip, sync, text.prompt.to(device), window.num_latents, is_empty_sync=not has_sync
-        ),
-        generator.conditions(empty_clip, empty_sync, negative, window.num_latents, is_empty_sync=True),
+    conditional = generator.conditions(
+        clip, sync, text.prompt.to(device), window.num_latents, is_empty_sync=not has_sync
     )
+
+    def empty(negative: Tensor) -> Conditions:
+        made: Conditions = generator.conditions(
+            empty_clip, empty_sync, negative, window.num_latents, is_empty_sync=True
+        )
+        return made
+
+    if text.negative is not None:
+        return conditional, empty(text.negative.to(device))
+    key = ("empty", lengths.clip, lengths.sync, window.num_latents)
+    return conditional, model.remembered("generator", key, lambda: empty(generator.empty_text(1)))
 
 
 def decode_latents(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from selva_audio.bundle import SelVAModel
+from selva_audio.bundle import SelVAModel, load_model
 from selva_audio.configs import num_segments
 from selva_audio.errors import GenerationError, InputError
 from selva_audio.features import VideoFeatures
@@ -134,6 +134,37 @@ def test_a_take_of_a_batch_is_the_take_alone_and_that_of_the_next_seed(demo_mode
     with torch.no_grad():
         sound = decode_latents(demo_model, batch, duration=9.0)
         assert torch.equal(decode_latents(demo_model, batch[2:], duration=9.0)[0], sound[2])
+
+
+def test_prompts_are_read_once_and_their_text_is_what_it_was() -> None:
+    model = load_model("demo_16k", device="cpu", precision="fp32")
+    other = load_model("demo_16k", device="cpu", precision="fp32")
+    asked = [("dog", ""), ("dog", "wind"), ("wind", ""), ("dog", "")]
+    with torch.no_grad(), inputs_of(model.clip.text_model.final_layer_norm) as read:
+        found = [encode_prompts(model, *prompts) for prompts in asked]
+        shared = encode_prompts(model.replace(generator=model.generator), "dog")
+    assert [len(each) for each in read] == [1, 2, 1]
+    assert shared.prompt.data_ptr() == found[0].prompt.data_ptr()
+    for prompts, text in zip(asked, found, strict=True):
+        plain = other.clip.encode_text([each for each in prompts if each])
+        assert torch.equal(text.prompt, plain[:1])
+        assert (text.negative is None) == (not prompts[1])
+        assert text.negative is None or torch.equal(text.negative, plain[1:])
+    with torch.no_grad(), inputs_of(other.clip.text_model.final_layer_norm) as read:
+        encode_prompts(model.replace(clip=other.clip), "dog")
+    assert len(read) == 1, "the text of other weights is another text"
+
+
+def test_the_empty_conditions_are_made_once_for_equal_lengths() -> None:
+    model = load_model("demo_16k", device="cpu", precision="fp32")
+    with torch.no_grad(), inputs_of(model.generator.sync_input_proj) as made:
+        first, again, _ = (latents_of(model, make_features(model, 1.0, seed)) for seed in (0, 0, 1))
+        assert len(made) == 1 + 3
+        latents_of(model, make_features(model, 2.0))
+        assert len(made) == 1 + 3 + 2
+        latents_of(model, make_features(model, 2.0), negative="wind")
+        assert len(made) == 1 + 3 + 2 + 2
+    assert torch.equal(first[0], again[0])
 
 
 @pytest.mark.parametrize(

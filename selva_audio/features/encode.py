@@ -1,5 +1,6 @@
 """Frames to features: one streamed pass over the video, the encoders fed segment block by segment block."""
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,6 +35,7 @@ from ..media.video import (
 from ..options import FeatureOptions
 from ..progress import Progress, ProgressFn, ignore_progress
 from ..records import Frames
+from ..runtime import send
 from .cache import source_name
 from .record import VideoFeatures
 
@@ -205,11 +207,15 @@ def _consume(
 class _Blocks:
     """Frames of one grid, handed to an encoder in blocks, so that only one block is held.
 
+    The encoder sees a stretch of ``smallest`` frames at a time. One that shows what the one before it showed,
+    as in a still picture, is not encoded again.
+
     Args:
         encode: (1, T, 3, H, W) in [0, 1] -> (1, rows, width).
         size: frames per block.
-        overlap: frames that the next block sees again.
-        smallest: frames an encoder call needs at least; the last frame is repeated to it.
+        overlap: frames that the next stretch, and the next block, sees again; a stretch gives as many rows as
+            it has other ones.
+        smallest: frames of a stretch, which a call needs at least; the last frame is repeated to it.
         blend: applied to (T, 3, H, W) in [0, 1] with the samples they came from; None leaves the frames.
     """
 
@@ -229,6 +235,7 @@ class _Blocks:
         self._blend = blend
         self._samples: list[Sample[np.ndarray]] = []
         self._rows: list[Tensor] = []
+        self._seen: Tensor | None = None
 
     def add(self, sample: Sample[np.ndarray]) -> None:
         """Take the next frame of the grid."""
@@ -247,24 +254,39 @@ class _Blocks:
             self._samples += self._samples[-1:] * max(self._smallest - len(self._samples), 0)
         if len(self._samples) >= max(self._smallest, self._overlap + 1):
             self._flush()
-        rows = torch.cat(self._rows, dim=1)
+        # Not before: a GPU goes on with one block while the next is read and sent.
+        rows = torch.cat(self._rows, dim=1).cpu()
         return rows[:, torch.arange(count).clamp(max=rows.shape[1] - 1)].contiguous()
 
     def _flush(self) -> None:
         pixels = to_clip(np.stack([sample.frame for sample in self._samples]))
         if self._blend is not None:
             pixels = self._blend(pixels, self._samples)
-        self._rows.append(self._encode(pixels[None]).float().cpu())
+        step = self._smallest - self._overlap
+        stretches = range(0, len(pixels) - self._smallest + 1, step)
+        for is_repeated, group in itertools.groupby(stretches, lambda at: self._repeats(pixels, at)):
+            starts = list(group)
+            if is_repeated:
+                self._rows += [self._rows[-1][:, -step:]] * len(starts)
+            else:
+                run = pixels[None, starts[0] : starts[-1] + self._smallest]
+                self._rows.append(self._encode(run).float())
+
+    def _repeats(self, pixels: Tensor, start: int) -> bool:
+        """Whether the stretch from ``start`` is, bit for bit, the one asked about before."""
+        stretch, before = pixels[start : start + self._smallest], self._seen
+        self._seen = stretch
+        return before is not None and torch.equal(stretch, before)
 
 
 def _sync_blocks(model: SelVAModel, blend: Blend | None, prompt: str) -> _Blocks:
     encoder, device = model.video_encoder, model.policy.device
     text: tuple[Tensor, ...] = ()
     if model.config.family == "selva":
-        with model.at_work("t5") as (t5,):
-            text = tuple(part.to(device) for part in t5.encode_text([prompt]))
+        encoded = model.remembered("t5", ("text", prompt), lambda: _encode_prompt(model, prompt))
+        text = tuple(part.to(device) for part in encoded)
     return _Blocks(
-        lambda pixels: encoder.encode(pixels.to(device) * 2 - 1, *text),
+        lambda pixels: encoder.encode(send(pixels, device) * 2 - 1, *text),
         size=SEGMENT_FRAMES + SEGMENT_STEP * (_block_size(model) - 1),
         overlap=SEGMENT_FRAMES - SEGMENT_STEP,
         smallest=SEGMENT_FRAMES,
@@ -272,10 +294,16 @@ def _sync_blocks(model: SelVAModel, blend: Blend | None, prompt: str) -> _Blocks
     )
 
 
+def _encode_prompt(model: SelVAModel, prompt: str) -> tuple[Tensor, Tensor]:
+    with model.at_work("t5") as (t5,):
+        states, mask = t5.encode_text([prompt])
+    return states, mask
+
+
 def _clip_blocks(model: SelVAModel, blend: Blend | None) -> _Blocks:
     clip, device = model.image_clip, model.policy.device
     return _Blocks(
-        lambda pixels: clip.encode_image(pixels.to(device)),
+        lambda pixels: clip.encode_image(send(pixels, device)),
         size=_block_size(model),
         overlap=0,
         smallest=1,
