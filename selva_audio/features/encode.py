@@ -36,6 +36,7 @@ from ..options import FeatureOptions
 from ..progress import Progress, ProgressFn, ignore_progress
 from ..records import Frames
 from ..runtime import send
+from .ahead import Pictures
 from .cache import source_name
 from .record import VideoFeatures
 
@@ -53,12 +54,21 @@ def encode_video(
     options: FeatureOptions,
     mask: Mask | None = None,
     *,
+    stream: Pictures | None = None,
     on_progress: ProgressFn = ignore_progress,
 ) -> VideoFeatures:
     """Features of a video, an image or frames in memory, past any cache.
 
     Memory does not grow with the length or the resolution of a file. Under 0.64 s the last frame is
     repeated to one segment; ``duration`` stays the true one.
+
+    Args:
+        model: the bundle.
+        source: path of a video or image, or frames.
+        options: prompt, range, mask strength.
+        mask: 1 where the sounding source is.
+        stream: what ``open_frames`` gives for the same arguments; None opens it here.
+        on_progress: progress and cancel.
 
     Raises:
         MediaError: not a readable video or image.
@@ -67,15 +77,9 @@ def encode_video(
     if isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES:
         return _encode_image(model, source, options, mask)
     use_clip = uses_clip(model, options)
-    is_cropped = model.config.family == "mmaudio"
-    sync_size, clip_size = model.config.video_encoder.image_size, model.config.clip.frame_size
-    grids: dict[float, Callable[[np.ndarray], np.ndarray] | None] = {
-        SYNC_RATE: partial(short_side_crop if is_cropped else squash, size=sync_size)
-    }
-    if use_clip:
-        grids = {CLIP_RATE: partial(squash, size=clip_size)} | grids
-    read: Callable[..., FrameStream] = stream_arrays if isinstance(source, Frames) else stream_frames
-    stream = read(source, grids, start=options.start, duration=options.duration, fps=options.fps)
+    sync_size = model.config.video_encoder.image_size
+    if stream is None:
+        stream = open_frames(model, source, options)
     if stream.info.container.endswith("_pipe"):
         raise InputError(
             f"{source} is a single picture ({stream.info.codec}) with the name of a video. Give a video, or "
@@ -85,7 +89,7 @@ def encode_video(
     sync_mask, clip_mask = (mask if wanted else None for wanted in (options.mask_sync, options.mask_clip))
     sync_frames = _sync_blocks(
         model,
-        _blend(sync_mask, options.mask_strength, stream.info, crop=sync_size if is_cropped else 0),
+        _blend(sync_mask, options.mask_strength, stream.info, crop=sync_size if _is_cropped(model) else 0),
         options.prompt,
     )
     clip_frames = (
@@ -112,6 +116,22 @@ def encode_video(
         fps=stream.info.average_rate,
         variant=model.config.name,
     )
+
+
+def open_frames(model: SelVAModel, source: Path | Frames, options: FeatureOptions) -> FrameStream:
+    """The frames that the encoders see, in the order in which they want them.
+
+    Raises:
+        MediaError: not a readable video.
+        InputError: options that do not fit.
+    """
+    config = model.config
+    shrink = partial(short_side_crop if _is_cropped(model) else squash, size=config.video_encoder.image_size)
+    grids: dict[float, Callable[[np.ndarray], np.ndarray] | None] = {SYNC_RATE: shrink}
+    if uses_clip(model, options):
+        grids = {CLIP_RATE: partial(squash, size=config.clip.frame_size)} | grids
+    read: Callable[..., FrameStream] = stream_arrays if isinstance(source, Frames) else stream_frames
+    return read(source, grids, start=options.start, duration=options.duration, fps=options.fps)
 
 
 def features_without_video(model: SelVAModel, options: FeatureOptions) -> VideoFeatures:
@@ -155,6 +175,10 @@ def encoder_id(model: SelVAModel, options: FeatureOptions) -> str:
     return "+".join(model.identity(part) for part in parts)
 
 
+def _is_cropped(model: SelVAModel) -> bool:
+    return model.config.family == "mmaudio"
+
+
 def _encode_image(model: SelVAModel, path: Path, options: FeatureOptions, mask: Mask | None) -> VideoFeatures:
     """One picture: its CLIP feature for every token, no sync features (SPEC 7.5)."""
     features = features_without_video(model, options)
@@ -187,7 +211,7 @@ def _encode_image(model: SelVAModel, path: Path, options: FeatureOptions, mask: 
 
 
 def _consume(
-    stream: FrameStream,
+    stream: Pictures,
     sync_frames: "_Blocks",
     clip_frames: "_Blocks | None",
     options: FeatureOptions,
