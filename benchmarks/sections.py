@@ -276,6 +276,31 @@ In bf16 the difference is the rounding of either loop; in float64 both give the 
 """
 
 
+def _folder(result: dict[str, Any]) -> str:
+    def numbers(values: Mapping[str, float]) -> str:
+        return " / ".join(f"{each:.2f}" for each in values.values())
+
+    lines = [
+        f"| {row['variant']} | {numbers(row['stages'])} | {numbers(row['seconds'])} | {row['ratio']:.2f} "
+        f"({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}) | {numbers(row['cpu_seconds'])} |"
+        for row in result["rows"]
+    ]
+    row, measured = result["rows"][0], result["measured"]
+    cores = f"{measured['threads']} of {measured['cores']}"
+    return f"""## A folder of clips
+
+{row["clips"]} drawn clips of {row["duration"]:g} s, {row["size"]} pixels square, to videos with sound in
+{row["steps"]} steps, {row["precision"]}; {cores} cores for the model, and other programs
+at work. Seconds per clip, one by one / overlapped: there the next clip is read and the last one
+written while the model works. Medians of {row["rounds"]} rounds in turns; small_16k has random
+weights. {_where(result)}
+
+| | features / generate / write | seconds | ratio | CPU seconds |
+|---|---|---|---|---|
+{_lines(lines)}
+"""
+
+
 def _line(row: Mapping[str, Any], keys: Iterable[str]) -> str:
     return f"| {' | '.join(str(row[key]) for key in keys)} |"
 
@@ -301,4 +326,5 @@ SECTIONS: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "style_vocoder": _vocoder,
     "style_ditto": _ditto,
     "style_costs": _style_costs,
+    "folder": _folder,
 }
