@@ -29,6 +29,8 @@ from selva_audio.tasks.run import PlannedRun, plan_run
 
 from .results import write_result
 
+# Variant -> clips, steps and rounds.
+_SIZES = {"demo_16k": (6, 25, 7), "small_16k": (3, 8, 3)}
 _WAYS: dict[str, Callable[..., None]] = {"one by one": run_in_turn, "overlapped": run_overlapped}
 
 
@@ -101,24 +103,22 @@ def draw_clips(folder: Path, count: int, duration: float, size: int) -> None:
 def main() -> None:
     """Measure and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--variants", nargs="+", default=["demo_16k", "small_16k"])
+    parser.add_argument("--variants", nargs="+", choices=_SIZES, default=list(_SIZES))
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--clips", type=int, default=6)
     parser.add_argument("--duration", type=float, default=4.0)
     parser.add_argument("--size", type=int, default=1080, help="Rows and columns of a clip.")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dry", action="store_true", help="Print only.")
     given = parser.parse_args()
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        draw_clips(Path(folder), given.clips, given.duration, given.size)
-        for variant in given.variants:
-            make = load_model if variant == "demo_16k" else untrained_model
-            model = make(variant, device="cpu", precision=given.precision)
-            row = measure(model, Path(folder), GenerateOptions(steps=given.steps), given.rounds)
-            rows.append(row | {"duration": given.duration, "size": given.size})
-            print(json.dumps(rows[-1]), flush=True)
+    for variant in given.variants:
+        count, steps, rounds = _SIZES[variant]
+        make = load_model if variant == "demo_16k" else untrained_model
+        model = make(variant, device="cpu", precision=given.precision)
+        with tempfile.TemporaryDirectory() as folder:
+            draw_clips(Path(folder), count, given.duration, given.size)
+            row = measure(model, Path(folder), GenerateOptions(steps=steps), rounds)
+        rows.append(row | {"duration": given.duration, "size": given.size})
+        print(json.dumps(rows[-1]), flush=True)
     if not given.dry:
         write_result("folder", {"rows": rows})
 

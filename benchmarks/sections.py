@@ -281,19 +281,20 @@ def _folder(result: dict[str, Any]) -> str:
         return " / ".join(f"{each:.2f}" for each in values.values())
 
     lines = [
-        f"| {row['variant']} | {numbers(row['stages'])} | {numbers(row['seconds'])} | {row['ratio']:.2f} "
-        f"({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}) | {numbers(row['cpu_seconds'])} |"
+        f"| {row['variant']}, {row['clips']} clips, {row['steps']} steps | {numbers(row['stages'])} | "
+        f"{numbers(row['seconds'])} | "
+        f"{row['ratio']:.2f} ({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}) | "
+        f"{numbers(row['cpu_seconds'])} |"
         for row in result["rows"]
     ]
     row, measured = result["rows"][0], result["measured"]
     cores = f"{measured['threads']} of {measured['cores']}"
     return f"""## A folder of clips
 
-{row["clips"]} drawn clips of {row["duration"]:g} s, {row["size"]} pixels square, to videos with sound in
-{row["steps"]} steps, {row["precision"]}; {cores} cores for the model, and other programs
-at work. Seconds per clip, one by one / overlapped: there the next clip is read and the last one
-written while the model works. Medians of {row["rounds"]} rounds in turns; small_16k has random
-weights. {_where(result)}
+Drawn clips of {row["duration"]:g} s, {row["size"]} pixels square, to videos with sound in
+{row["precision"]}; {cores} cores for the model, and other programs at work. Seconds per clip, one by
+one / overlapped: there the next clip is read and the last one written while the model works. Medians
+of rounds in turns; small_16k has random weights. {_where(result)}
 
 | | features / generate / write | seconds | ratio | CPU seconds |
 |---|---|---|---|---|
