@@ -284,7 +284,7 @@ def _folder(result: dict[str, Any]) -> str:
         f"| {row['variant']}, {row['clips']} clips, {row['steps']} steps | {numbers(row['stages'])} | "
         f"{numbers(row['seconds'])} | "
         f"{row['ratio']:.2f} ({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}) | "
-        f"{numbers(row['cpu_seconds'])} |"
+        f"{numbers(row['cpu_seconds'])} | {numbers(row['thread_seconds'])} | {row['thread_ratio']:.2f} |"
         for row in result["rows"]
     ]
     row, measured = result["rows"][0], result["measured"]
@@ -294,10 +294,11 @@ def _folder(result: dict[str, Any]) -> str:
 Drawn clips of {row["duration"]:g} s, {row["size"]} pixels square, to videos with sound in
 {row["precision"]}; {cores} cores for the model, and other programs at work. Seconds per clip, one by
 one / overlapped: there the next clip is read and the last one written while the model works. Medians
-of rounds in turns; small_16k has random weights. {_where(result)}
+of rounds in turns; small_16k has random weights. The model's thread is what is waited for where a core
+is free; the clock tells of the other programs too. {_where(result)}
 
-| | features / generate / write | seconds | ratio | CPU seconds |
-|---|---|---|---|---|
+| | features / generate / write | by the clock | ratio | CPU | CPU of the model's thread | ratio |
+|---|---|---|---|---|---|---|
 {_lines(lines)}
 """
 
