@@ -276,6 +276,33 @@ In bf16 the difference is the rounding of either loop; in float64 both give the 
 """
 
 
+def _folder(result: dict[str, Any]) -> str:
+    def numbers(values: Mapping[str, float]) -> str:
+        return " / ".join(f"{each:.2f}" for each in values.values())
+
+    lines = [
+        f"| {row['variant']}, {row['clips']} clips, {row['steps']} steps | {numbers(row['stages'])} | "
+        f"{numbers(row['seconds'])} | "
+        f"{row['ratio']:.2f} ({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}) | "
+        f"{numbers(row['cpu_seconds'])} | {numbers(row['thread_seconds'])} | {row['thread_ratio']:.2f} |"
+        for row in result["rows"]
+    ]
+    row, measured = result["rows"][0], result["measured"]
+    cores = f"{measured['threads']} of {measured['cores']}"
+    return f"""## A folder of clips
+
+Drawn clips of {row["duration"]:g} s, {row["size"]} pixels square, to videos with sound in
+{row["precision"]}; {cores} cores for the model, and other programs at work. Seconds per clip, one by
+one / overlapped: there the next clip is read and the last one written while the model works. Medians
+of rounds in turns; small_16k has random weights. The model's thread is what is waited for where a core
+is free; the clock tells of the other programs too. {_where(result)}
+
+| | features / generate / write | by the clock | ratio | CPU | CPU of the model's thread | ratio |
+|---|---|---|---|---|---|---|
+{_lines(lines)}
+"""
+
+
 def _line(row: Mapping[str, Any], keys: Iterable[str]) -> str:
     return f"| {' | '.join(str(row[key]) for key in keys)} |"
 
@@ -301,4 +328,5 @@ SECTIONS: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "style_vocoder": _vocoder,
     "style_ditto": _ditto,
     "style_costs": _style_costs,
+    "folder": _folder,
 }

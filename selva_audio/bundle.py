@@ -3,20 +3,20 @@
 import copy
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from torch import uint8
+from torch import is_grad_enabled, is_inference_mode_enabled, uint8
 
 from .configs import ModelConfig, get_config
 from .errors import InputError, unknown_name
 from .models.mel import mel_spectrogram
 from .progress import ProgressFn, ignore_progress
-from .runtime import RuntimePolicy, release_memory, trim_memory
+from .runtime import RuntimePolicy, num_threads, release_memory, trim_memory
 from .weights.components import empty_component, load_component, part_config
 from .weights.prepared import PreparedPart
 from .weights.store import WeightStore
@@ -25,7 +25,10 @@ from .weights.untrained import untrained_component
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+T = TypeVar("T")
+
 PARTS = ("generator", "video_encoder", "clip", "t5", "vae", "vocoder")
+_NUM_REMEMBERED = 32
 
 
 class Part:
@@ -57,6 +60,7 @@ class Part:
         self.account = account
         self._is_quick = is_quick
         self._lock = threading.Lock()
+        self._remembered: dict[Hashable, Any] = {}
 
     def get(self) -> Any:
         """The module; built once, also when several threads ask."""
@@ -74,6 +78,27 @@ class Part:
         with self._lock:
             if self.is_built and self._is_quick():
                 del self._module
+
+    def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gave for ``key`` before, else what it gives now; the last few are kept.
+
+        Only without gradients, and not for inference tensors, which nothing could be trained on later.
+        """
+        if is_grad_enabled() or is_inference_mode_enabled():
+            return make()
+        # Sums depend on the number of threads, and results on nothing that came before.
+        key = (num_threads(), key)
+        with self._lock:
+            if key in self._remembered:
+                self._remembered[key] = self._remembered.pop(key)
+                found: T = self._remembered[key]
+                return found
+        made = make()
+        with self._lock:
+            self._remembered[key] = made
+            while len(self._remembered) > _NUM_REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
+        return made
 
     @property
     def is_built(self) -> bool:
@@ -204,6 +229,13 @@ class SelVAModel:
         What is trained starts from it, and digests are taken of it: neither may depend on the policy.
         """
         return self._part(part).exact()
+
+    def remembered(self, part: str, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gave for ``key`` with the weights of ``part`` before, else what it gives now.
+
+        For small results of the weights and the key alone, which nobody may change.
+        """
+        return self._part(part).remembered(key, make)
 
     @contextmanager
     def aside(self, *needed: str) -> Iterator[None]:

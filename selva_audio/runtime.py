@@ -117,6 +117,13 @@ class RuntimePolicy:
             release_memory()
 
 
+def send(tensor: "torch.Tensor", device: str) -> "torch.Tensor":
+    """``tensor`` on ``device``; a GPU fetches it while this thread goes on, for which it has to be pinned."""
+    if device.startswith("cuda"):
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def release_memory() -> None:
     """Give cached device memory back to the system, and what the C library keeps."""
     import torch

@@ -6,6 +6,8 @@ and files are the tasks' business.
 """
 
 import contextlib
+import functools
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from .features import VideoFeatures
 from .flow import SOLVERS, Velocity, guided_velocity, latent_noise
 from .flow.windows import STEP, Window, join_windows, plan_windows
 from .models.bigvgan import vocode_in_chunks
-from .models.generator import Conditions
+from .models.generator import Conditions, concatenate_conditions
 from .options import GenerateOptions
 from .progress import Progress, ProgressFn, ignore_progress, subtask
 
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 MIN_DURATION = SEGMENT_FRAMES / SYNC_RATE
 _VOCODER_CHUNK = 8.0
+_ITEMS_ON_GPU, _ITEMS_ON_CPU = 8, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +50,23 @@ class TextConditions:
 
 
 def encode_prompts(model: SelVAModel, prompt: str, negative_prompt: str = "") -> TextConditions:
-    """CLIP text features of both prompts, with the model's textual inversion in them if it has one."""
+    """CLIP text features of both prompts, with the model's textual inversion in them if it has one.
+
+    Prompts that were encoded before are remembered, and CLIP stays where it is.
+    """
     inversion = model.inputs.textual_inversion
-    with model.at_work("clip") as (clip,):
-        prompts = [prompt, negative_prompt] if negative_prompt else [prompt]
-        encoded = clip.encode_text(prompts)
-        if inversion is not None:
+    prompts = [prompt, negative_prompt] if negative_prompt else [prompt]
+    encoded = model.remembered("clip", ("text", *prompts), lambda: _encode(model, prompts))
+    if inversion is not None:
+        with model.at_work("clip") as (clip,):
             encoded = inversion.edit(clip, prompts, encoded)
     return TextConditions(encoded[:1], encoded[1:] if negative_prompt else None)
+
+
+def _encode(model: SelVAModel, prompts: list[str]) -> Tensor:
+    with model.at_work("clip") as (clip,):
+        encoded: Tensor = clip.encode_text(prompts)
+    return encoded
 
 
 def sample_latents(
@@ -69,7 +81,8 @@ def sample_latents(
 ) -> list[Tensor]:
     """One latent (1, N, C) per take, on the policy's home device, in the VAE's scale.
 
-    Takes are sampled one after another, so that each is what it would be alone.
+    On a CPU takes and windows are sampled one after another, so that each take is to the bit what it would be
+    alone. A GPU, which they would leave idle, gets some of equal length at a time.
 
     Args:
         model: the bundle.
@@ -96,26 +109,27 @@ def sample_latents(
 
     def report(step: int, steps: int, x: Tensor) -> None:
         nonlocal done, before
-        done += 1
-        preview = partial(_expected_mel, model, before, x, steps - step)
+        done += len(x)
+        preview = partial(_expected_mel, model, before[:1], x[:1], steps - step)
         before = x
         on_progress(Progress("sampling", done, num_steps, preview=preview))
 
+    def start(window: Window, take: int) -> Tensor:
+        if noise is not None:
+            return noise[window.first : window.stop]
+        return latent_noise(options.seed, take, window.first, window.stop, config.generator.latent_dim)
+
     pieces: list[list[tuple[Window, Tensor]]] = [[] for _ in range(options.takes)]
     with model.at_work("generator") as (generator,):
-        for window in windows:
-            with window_velocity(model, features, text, options, window) as velocity:
-                for take in range(options.takes):
-                    rows = (
-                        latent_noise(
-                            options.seed, take, window.first, window.stop, config.generator.latent_dim
-                        )
-                        if noise is None
-                        else noise[window.first : window.stop]
-                    )
-                    before = rows[None].to(model.policy.device)
-                    latent = sample(velocity, before, options.steps, report)
-                    pieces[take].append((window, latent.transpose(1, 2)))
+        batches = _batches(windows, options.takes, _items_at_once(model))
+        # Conditions are made once for all takes of a window.
+        for seen, group in itertools.groupby(batches, lambda batch: [window for window, _ in batch]):
+            with window_velocity(model, features, text, options, *seen) as velocity:
+                for batch in group:
+                    before = torch.stack([start(*item) for item in batch]).to(model.policy.device)
+                    sampled = sample(velocity, before, options.steps, report).transpose(1, 2)
+                    for (window, take), latent in zip(batch, sampled[:, None], strict=True):
+                        pieces[take].append((window, latent))
         latents = [
             generator.unnormalize(join_windows(parts, total).transpose(1, 2)).to(model.policy.home)
             for parts in pieces
@@ -126,6 +140,18 @@ def sample_latents(
             "Nothing was written. Try --precision fp32, or check the weights with `selva models verify`."
         )
     return latents
+
+
+def _batches(windows: list[Window], takes: int, size: int) -> Iterator[list[tuple[Window, int]]]:
+    """Windows with the number of a take, up to ``size`` of equal length at a time, in order of time."""
+    for _, group in itertools.groupby(windows, lambda window: (window.num_latents, window.duration)):
+        items = [(window, take) for window in group for take in range(takes)]
+        for first in range(0, len(items), size):
+            yield items[first : first + size]
+
+
+def _items_at_once(model: SelVAModel) -> int:
+    return _ITEMS_ON_CPU if model.policy.device == "cpu" else _ITEMS_ON_GPU
 
 
 def _expected_mel(model: SelVAModel, before: Tensor, x: Tensor, steps_left: int) -> np.ndarray:
@@ -142,16 +168,21 @@ def window_velocity(
     features: VideoFeatures,
     text: TextConditions,
     options: GenerateOptions,
-    window: Window,
+    *windows: Window,
 ) -> Iterator[Velocity]:
-    """The guided velocity field of one window, steered if the model has steering vectors.
+    """The guided velocity field of a batch, steered if the model has steering vectors.
 
+    Item k of the batch is for window k; all have the same length, and one may be there several times.
     The generator must be on the device. A steered field works inside the block only, its backward pass too.
 
     Raises:
         InputError: as ``window_conditions``.
     """
-    conditional, unconditional = window_conditions(model, features, text, options, window)
+    made = {window: window_conditions(model, features, text, options, window) for window in set(windows)}
+    conditional, unconditional = (
+        functools.reduce(concatenate_conditions, (made[window][branch] for window in windows))
+        for branch in (0, 1)
+    )
     generator, steering = model.generator, model.inputs.steering
     if steering is None:
         yield guided_velocity(generator, conditional, unconditional, options.cfg_strength)
@@ -206,14 +237,21 @@ def window_conditions(
         _check_width("sync", features.sync, config.generator.sync_dim, config.name)
         offset = round(window.start / STEP) * SEGMENT_STEP
         sync = _rows(features.sync, offset, lengths.sync).to(device)
-    negative = generator.empty_text(1) if text.negative is None else text.negative.to(device)
     has_sync = features.sync.shape[1] > 0
-    return (
-        generator.conditions(
-            clip, sync, text.prompt.to(device), window.num_latents, is_empty_sync=not has_sync
-        ),
-        generator.conditions(empty_clip, empty_sync, negative, window.num_latents, is_empty_sync=True),
+    conditional = generator.conditions(
+        clip, sync, text.prompt.to(device), window.num_latents, is_empty_sync=not has_sync
     )
+
+    def empty(negative: Tensor) -> Conditions:
+        made: Conditions = generator.conditions(
+            empty_clip, empty_sync, negative, window.num_latents, is_empty_sync=True
+        )
+        return made
+
+    if text.negative is not None:
+        return conditional, empty(text.negative.to(device))
+    key = ("empty", lengths.clip, lengths.sync, window.num_latents)
+    return conditional, model.remembered("generator", key, lambda: empty(generator.empty_text(1)))
 
 
 def decode_latents(

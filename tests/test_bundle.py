@@ -41,6 +41,45 @@ def test_several_threads_build_a_part_once() -> None:
     assert found == built * 4
 
 
+@torch.no_grad()
+def test_a_part_remembers_the_last_few_results() -> None:
+    part, made = Part(lambda: nn.Linear(2, 2), lambda: "x"), []
+
+    def ask(key: int) -> int:
+        return part.remembered(key, lambda: made.append(key) or key)
+
+    assert [ask(key) for key in (0, 0, 1, 0)] == [0, 0, 1, 0]
+    assert made == [0, 1]
+    for key in range(2, 33):
+        ask(key)
+    assert ask(0) == 0 and len(made) == 33, "the one asked for longest ago is forgotten, which is 1"
+    ask(1)
+    assert made[-2:] == [32, 1]
+
+
+def test_a_part_remembers_nothing_that_depends_on_gradients_threads_or_inference_mode() -> None:
+    part, made = Part(lambda: nn.Linear(2, 2), lambda: "x"), []
+    threads = torch.get_num_threads()
+
+    def ask() -> None:
+        part.remembered("key", lambda: made.append(torch.get_num_threads()))
+
+    with torch.inference_mode():
+        ask()
+    ask()
+    with torch.no_grad():
+        ask()
+        ask()
+        assert len(made) == 3
+        torch.set_num_threads(threads + 1)
+        try:
+            ask()
+        finally:
+            torch.set_num_threads(threads)
+    ask()
+    assert made == [threads, threads, threads, threads + 1, threads]
+
+
 def test_nothing_is_built_before_it_is_used() -> None:
     model = load_model("demo_16k", device="cpu", precision="fp32")
     assert all("_module" not in vars(model._parts[part]) for part in PARTS)

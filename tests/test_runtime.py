@@ -15,6 +15,7 @@ from selva_audio.runtime import (
     mark_mapped,
     num_threads,
     put_aside,
+    send,
     set_num_threads,
     trim_memory,
 )
@@ -85,6 +86,29 @@ def test_a_kept_part_is_not_moved() -> None:
     with RuntimePolicy("cpu", "fp32").on_device(part):
         pass
     assert part.moves == []
+
+
+class Parcel:
+    """Stands in for a tensor: there need be no GPU."""
+
+    def __init__(self) -> None:
+        self.way: list[str] = []
+
+    def pin_memory(self) -> "Parcel":
+        self.way.append("pinned")
+        return self
+
+    def to(self, device: str, *, non_blocking: bool = False) -> "Parcel":
+        self.way.append(f"to {device}{', not waited for' if non_blocking else ''}")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("device", "way"),
+    [("cuda:1", ["pinned", "to cuda:1, not waited for"]), ("mps", ["to mps"]), ("cpu", ["to cpu"])],
+)
+def test_a_tensor_is_pinned_on_its_way_to_a_gpu_alone(device: str, way: list[str]) -> None:
+    assert send(Parcel(), device).way == way
 
 
 def test_devices_are_described_with_the_cpu_first() -> None:

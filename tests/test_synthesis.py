@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from selva_audio.bundle import SelVAModel
+from selva_audio import synthesis
+from selva_audio.bundle import SelVAModel, load_model
 from selva_audio.configs import num_segments
 from selva_audio.errors import GenerationError, InputError
 from selva_audio.features import VideoFeatures
 from selva_audio.flow import latent_noise
+from selva_audio.flow.steering import Steering, SteeringVectors, block_paths
 from selva_audio.flow.windows import plan_windows
-from selva_audio.options import GenerateOptions
+from selva_audio.options import GenerateOptions, SteeringOptions
 from selva_audio.progress import Cancelled, Progress
 from selva_audio.synthesis import decode_latents, encode_prompts, sample_latents, window_conditions
 
@@ -134,6 +136,73 @@ def test_a_take_of_a_batch_is_the_take_alone_and_that_of_the_next_seed(demo_mode
     with torch.no_grad():
         sound = decode_latents(demo_model, batch, duration=9.0)
         assert torch.equal(decode_latents(demo_model, batch[2:], duration=9.0)[0], sound[2])
+
+
+@pytest.mark.parametrize("steered", [False, True])
+def test_takes_and_windows_sampled_at_once_are_those_sampled_alone(
+    demo_model: SelVAModel, monkeypatch: pytest.MonkeyPatch, steered: bool
+) -> None:
+    model, features = demo_model, make_features(demo_model, 18.0)
+    if steered:
+        noise = torch.Generator().manual_seed(1)
+        width = model.config.generator.hidden_dim
+        vectors = {path: torch.randn(1, 1, width, generator=noise) for path in block_paths(model.generator)}
+        options = SteeringOptions(steering_strength=0.1, steering_branch="cond")
+        model = model.with_inputs(steering=Steering(SteeringVectors(vectors), options))
+    wish = {"takes": 2, "steps": 2, "negative": "wind", "clip_conditioning": "on"}
+    alone = latents_of(model, features, **wish)
+    seen: list[Progress] = []
+    for size, batches in ((2, [2, 2, 2]), (3, [3, 1, 2]), (16, [4, 2])):
+        monkeypatch.setattr(synthesis, "_ITEMS_ON_CPU", size)
+        with inputs_of(model.generator.audio_input_proj) as calls:
+            together = latents_of(model, features, **wish)
+        # Two windows of eight seconds and a shorter one, each for two takes and in two steps.
+        assert [len(each) for each in calls] == [each for each in batches for _ in range(2)]
+        for one, other in zip(together, alone, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    text = encode_prompts(model, "dog")
+    with torch.no_grad():
+        sample_latents(
+            model,
+            features,
+            text,
+            GenerateOptions(steps=2, takes=2),
+            duration=18.0,
+            on_progress=seen.append,
+        )
+    assert [(each.step, each.total) for each in seen] == [(4, 12), (8, 12), (10, 12), (12, 12)]
+    assert seen[0].preview().shape == (model.config.mel.num_mels, 500)
+
+
+def test_prompts_are_read_once_and_their_text_is_what_it_was() -> None:
+    model = load_model("demo_16k", device="cpu", precision="fp32")
+    other = load_model("demo_16k", device="cpu", precision="fp32")
+    asked = [("dog", ""), ("dog", "wind"), ("wind", ""), ("dog", "")]
+    with torch.no_grad(), inputs_of(model.clip.text_model.final_layer_norm) as read:
+        found = [encode_prompts(model, *prompts) for prompts in asked]
+        shared = encode_prompts(model.replace(generator=model.generator), "dog")
+    assert [len(each) for each in read] == [1, 2, 1]
+    assert shared.prompt.data_ptr() == found[0].prompt.data_ptr()
+    for prompts, text in zip(asked, found, strict=True):
+        plain = other.clip.encode_text([each for each in prompts if each])
+        assert torch.equal(text.prompt, plain[:1])
+        assert (text.negative is None) == (not prompts[1])
+        assert text.negative is None or torch.equal(text.negative, plain[1:])
+    with torch.no_grad(), inputs_of(other.clip.text_model.final_layer_norm) as read:
+        encode_prompts(model.replace(clip=other.clip), "dog")
+    assert len(read) == 1, "the text of other weights is another text"
+
+
+def test_the_empty_conditions_are_made_once_for_equal_lengths() -> None:
+    model = load_model("demo_16k", device="cpu", precision="fp32")
+    with torch.no_grad(), inputs_of(model.generator.sync_input_proj) as made:
+        first, again, _ = (latents_of(model, make_features(model, 1.0, seed)) for seed in (0, 0, 1))
+        assert len(made) == 1 + 3
+        latents_of(model, make_features(model, 2.0))
+        assert len(made) == 1 + 3 + 2
+        latents_of(model, make_features(model, 2.0), negative="wind")
+        assert len(made) == 1 + 3 + 2 + 2
+    assert torch.equal(first[0], again[0])
 
 
 @pytest.mark.parametrize(

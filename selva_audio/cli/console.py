@@ -5,7 +5,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -47,25 +48,41 @@ def print_json(value: Any) -> None:
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[ProgressFn]:
     """A callback that draws one bar; on a stderr that is no terminal, a line now and then instead."""
+    with progress_bars() as bar_of, bar_of(label) as report:
+        yield report
+
+
+@contextlib.contextmanager
+def progress_bars() -> "Iterator[Callable[[str], AbstractContextManager[ProgressFn]]]":
+    """Like ``progress_bar`` for several labels, one below the other where more than one is open."""
     if not stderr.is_terminal:
-        yield _plain_reporter(label)
+        yield lambda label: contextlib.nullcontext(_plain_reporter(label))
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as bar:
-        task = bar.add_task(label, total=None)
+    with Progress(*columns, TimeRemainingColumn(), console=stderr, transient=True) as bars:
 
-        def report(progress: Report) -> None:
-            interruption.check()
-            bar.update(
-                task,
-                description=f"{label}: {progress.stage}",
-                completed=progress.step,
-                total=progress.total or None,
-            )
+        @contextlib.contextmanager
+        def bar_of(label: str) -> Iterator[ProgressFn]:
+            task = bars.add_task(label, total=None)
 
-        yield report
+            def report(progress: Report) -> None:
+                interruption.check()
+                bars.update(
+                    task,
+                    description=f"{label}: {progress.stage}",
+                    completed=progress.step,
+                    total=progress.total or None,
+                )
+
+            try:
+                yield report
+            finally:
+                bars.refresh()
+                bars.remove_task(task)
+
+        yield bar_of
 
 
 def _plain_reporter(label: str) -> ProgressFn:

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from ..errors import SelVAError
 from ..options import FeatureOptions, GenerateOptions
-from .console import print_json, progress_bar, say
+from .console import print_json, progress_bar, progress_bars, say
 from .settings import (
     INVERSION,
     MODEL,
@@ -100,16 +100,17 @@ def generate(
             steering=steering,
             steering_options=steering_settings,
         )
-        results = run_jobs(
-            bundle,
-            jobs,
-            features,
-            options,
-            write,
-            mask=mask,
-            progress_for=lambda job: progress_bar(job.video.name if job.video else job.output.name),
-            on_result=show,
-        )
+        with progress_bars() as bar_of:
+            results = run_jobs(
+                bundle,
+                jobs,
+                features,
+                options,
+                write,
+                mask=mask,
+                progress_for=lambda job: bar_of(job.video.name if job.video else job.output.name),
+                on_result=show,
+            )
     failed = [result for result in results if result.status == "failed"]
     if json:
         print_json({"results": [asdict(result) for result in results], "failed": len(failed)})

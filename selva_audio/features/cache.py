@@ -78,6 +78,10 @@ class FeatureCache:
             logger.warning("Ignoring a damaged cache file: %s", error)
             return None
 
+    def has(self, key: str) -> bool:
+        """Whether there is a file for ``key``, whole or torn."""
+        return (self.folder / f"{key}.npz").is_file()
+
     def put(self, key: str, features: VideoFeatures) -> Path:
         """Store under ``key``; the rename is atomic, so the last of several writers wins whole."""
         return save_features(self.folder / f"{key}.npz", features)

@@ -1,5 +1,6 @@
 """Frames to features: one streamed pass over the video, the encoders fed segment block by segment block."""
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,6 +35,8 @@ from ..media.video import (
 from ..options import FeatureOptions
 from ..progress import Progress, ProgressFn, ignore_progress
 from ..records import Frames
+from ..runtime import send
+from .ahead import Pictures
 from .cache import source_name
 from .record import VideoFeatures
 
@@ -51,12 +54,21 @@ def encode_video(
     options: FeatureOptions,
     mask: Mask | None = None,
     *,
+    stream: Pictures | None = None,
     on_progress: ProgressFn = ignore_progress,
 ) -> VideoFeatures:
     """Features of a video, an image or frames in memory, past any cache.
 
     Memory does not grow with the length or the resolution of a file. Under 0.64 s the last frame is
     repeated to one segment; ``duration`` stays the true one.
+
+    Args:
+        model: the bundle.
+        source: path of a video or image, or frames.
+        options: prompt, range, mask strength.
+        mask: 1 where the sounding source is.
+        stream: what ``open_frames`` gives for the same arguments; None opens it here.
+        on_progress: progress and cancel.
 
     Raises:
         MediaError: not a readable video or image.
@@ -65,15 +77,9 @@ def encode_video(
     if isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES:
         return _encode_image(model, source, options, mask)
     use_clip = uses_clip(model, options)
-    is_cropped = model.config.family == "mmaudio"
-    sync_size, clip_size = model.config.video_encoder.image_size, model.config.clip.frame_size
-    grids: dict[float, Callable[[np.ndarray], np.ndarray] | None] = {
-        SYNC_RATE: partial(short_side_crop if is_cropped else squash, size=sync_size)
-    }
-    if use_clip:
-        grids = {CLIP_RATE: partial(squash, size=clip_size)} | grids
-    read: Callable[..., FrameStream] = stream_arrays if isinstance(source, Frames) else stream_frames
-    stream = read(source, grids, start=options.start, duration=options.duration, fps=options.fps)
+    sync_size = model.config.video_encoder.image_size
+    if stream is None:
+        stream = open_frames(model, source, options)
     if stream.info.container.endswith("_pipe"):
         raise InputError(
             f"{source} is a single picture ({stream.info.codec}) with the name of a video. Give a video, or "
@@ -83,7 +89,7 @@ def encode_video(
     sync_mask, clip_mask = (mask if wanted else None for wanted in (options.mask_sync, options.mask_clip))
     sync_frames = _sync_blocks(
         model,
-        _blend(sync_mask, options.mask_strength, stream.info, crop=sync_size if is_cropped else 0),
+        _blend(sync_mask, options.mask_strength, stream.info, crop=sync_size if _is_cropped(model) else 0),
         options.prompt,
     )
     clip_frames = (
@@ -110,6 +116,22 @@ def encode_video(
         fps=stream.info.average_rate,
         variant=model.config.name,
     )
+
+
+def open_frames(model: SelVAModel, source: Path | Frames, options: FeatureOptions) -> FrameStream:
+    """The frames that the encoders see, in the order in which they want them.
+
+    Raises:
+        MediaError: not a readable video.
+        InputError: options that do not fit.
+    """
+    config = model.config
+    shrink = partial(short_side_crop if _is_cropped(model) else squash, size=config.video_encoder.image_size)
+    grids: dict[float, Callable[[np.ndarray], np.ndarray] | None] = {SYNC_RATE: shrink}
+    if uses_clip(model, options):
+        grids = {CLIP_RATE: partial(squash, size=config.clip.frame_size)} | grids
+    read: Callable[..., FrameStream] = stream_arrays if isinstance(source, Frames) else stream_frames
+    return read(source, grids, start=options.start, duration=options.duration, fps=options.fps)
 
 
 def features_without_video(model: SelVAModel, options: FeatureOptions) -> VideoFeatures:
@@ -153,6 +175,10 @@ def encoder_id(model: SelVAModel, options: FeatureOptions) -> str:
     return "+".join(model.identity(part) for part in parts)
 
 
+def _is_cropped(model: SelVAModel) -> bool:
+    return model.config.family == "mmaudio"
+
+
 def _encode_image(model: SelVAModel, path: Path, options: FeatureOptions, mask: Mask | None) -> VideoFeatures:
     """One picture: its CLIP feature for every token, no sync features (SPEC 7.5)."""
     features = features_without_video(model, options)
@@ -185,7 +211,7 @@ def _encode_image(model: SelVAModel, path: Path, options: FeatureOptions, mask: 
 
 
 def _consume(
-    stream: FrameStream,
+    stream: Pictures,
     sync_frames: "_Blocks",
     clip_frames: "_Blocks | None",
     options: FeatureOptions,
@@ -205,11 +231,15 @@ def _consume(
 class _Blocks:
     """Frames of one grid, handed to an encoder in blocks, so that only one block is held.
 
+    The encoder sees a stretch of ``smallest`` frames at a time. One that shows what the one before it showed,
+    as in a still picture, is not encoded again.
+
     Args:
         encode: (1, T, 3, H, W) in [0, 1] -> (1, rows, width).
         size: frames per block.
-        overlap: frames that the next block sees again.
-        smallest: frames an encoder call needs at least; the last frame is repeated to it.
+        overlap: frames that the next stretch, and the next block, sees again; a stretch gives as many rows as
+            it has other ones.
+        smallest: frames of a stretch, which a call needs at least; the last frame is repeated to it.
         blend: applied to (T, 3, H, W) in [0, 1] with the samples they came from; None leaves the frames.
     """
 
@@ -229,6 +259,7 @@ class _Blocks:
         self._blend = blend
         self._samples: list[Sample[np.ndarray]] = []
         self._rows: list[Tensor] = []
+        self._seen: Tensor | None = None
 
     def add(self, sample: Sample[np.ndarray]) -> None:
         """Take the next frame of the grid."""
@@ -247,24 +278,39 @@ class _Blocks:
             self._samples += self._samples[-1:] * max(self._smallest - len(self._samples), 0)
         if len(self._samples) >= max(self._smallest, self._overlap + 1):
             self._flush()
-        rows = torch.cat(self._rows, dim=1)
+        # Not before: a GPU goes on with one block while the next is read and sent.
+        rows = torch.cat(self._rows, dim=1).cpu()
         return rows[:, torch.arange(count).clamp(max=rows.shape[1] - 1)].contiguous()
 
     def _flush(self) -> None:
         pixels = to_clip(np.stack([sample.frame for sample in self._samples]))
         if self._blend is not None:
             pixels = self._blend(pixels, self._samples)
-        self._rows.append(self._encode(pixels[None]).float().cpu())
+        step = self._smallest - self._overlap
+        stretches = range(0, len(pixels) - self._smallest + 1, step)
+        for is_repeated, group in itertools.groupby(stretches, lambda at: self._repeats(pixels, at)):
+            starts = list(group)
+            if is_repeated:
+                self._rows += [self._rows[-1][:, -step:]] * len(starts)
+            else:
+                run = pixels[None, starts[0] : starts[-1] + self._smallest]
+                self._rows.append(self._encode(run).float())
+
+    def _repeats(self, pixels: Tensor, start: int) -> bool:
+        """Whether the stretch from ``start`` is, bit for bit, the one asked about before."""
+        stretch, before = pixels[start : start + self._smallest], self._seen
+        self._seen = stretch
+        return before is not None and torch.equal(stretch, before)
 
 
 def _sync_blocks(model: SelVAModel, blend: Blend | None, prompt: str) -> _Blocks:
     encoder, device = model.video_encoder, model.policy.device
     text: tuple[Tensor, ...] = ()
     if model.config.family == "selva":
-        with model.at_work("t5") as (t5,):
-            text = tuple(part.to(device) for part in t5.encode_text([prompt]))
+        encoded = model.remembered("t5", ("text", prompt), lambda: _encode_prompt(model, prompt))
+        text = tuple(part.to(device) for part in encoded)
     return _Blocks(
-        lambda pixels: encoder.encode(pixels.to(device) * 2 - 1, *text),
+        lambda pixels: encoder.encode(send(pixels, device) * 2 - 1, *text),
         size=SEGMENT_FRAMES + SEGMENT_STEP * (_block_size(model) - 1),
         overlap=SEGMENT_FRAMES - SEGMENT_STEP,
         smallest=SEGMENT_FRAMES,
@@ -272,10 +318,16 @@ def _sync_blocks(model: SelVAModel, blend: Blend | None, prompt: str) -> _Blocks
     )
 
 
+def _encode_prompt(model: SelVAModel, prompt: str) -> tuple[Tensor, Tensor]:
+    with model.at_work("t5") as (t5,):
+        states, mask = t5.encode_text([prompt])
+    return states, mask
+
+
 def _clip_blocks(model: SelVAModel, blend: Blend | None) -> _Blocks:
     clip, device = model.image_clip, model.policy.device
     return _Blocks(
-        lambda pixels: clip.encode_image(pixels.to(device)),
+        lambda pixels: clip.encode_image(send(pixels, device)),
         size=_block_size(model),
         overlap=0,
         smallest=1,

@@ -16,9 +16,11 @@ from ..media.mux import VIDEO_SUFFIXES
 from ..media.video import IMAGE_SUFFIXES, probe
 from ..options import FeatureOptions, GenerateOptions, LoadOptions, OutputOptions
 from ..progress import ProgressFn
+from ..records import RunResult
 from ..synthesis import MIN_DURATION
 from .models import where
-from .run import FEATURES_SUFFIX, check_output, run_video, take_paths
+from .pipeline import Outcome, has_free_core, run_in_turn, run_overlapped
+from .run import FEATURES_SUFFIX, PlannedRun, check_output, plan_run, take_paths
 
 Status = Literal["done", "skipped", "failed", "planned"]
 _ENDINGS = ("video", *(suffix.removeprefix(".") for suffix in sorted(AUDIO_SUFFIXES | VIDEO_SUFFIXES)))
@@ -123,38 +125,46 @@ def run_jobs(
 ) -> list[JobResult]:
     """Run every job; a failure is recorded and the next one starts. Cancelling ends all.
 
-    ``progress_for`` opens the progress display of one job; ``on_result`` hears of each when it ends.
+    ``progress_for`` opens the progress display of one job; ``on_result`` hears of each when it ends. Where a
+    core is free, the next video is read and the last result written while the model works (``pipeline``), and
+    two displays may be open at once.
     """
-    results = []
-    for job in jobs:
-        try:
-            with progress_for(job) as on_progress:
-                run = run_video(
-                    model,
-                    job.video,
-                    job.output,
-                    feature_options,
-                    options,
-                    output_options=output_options,
-                    mask=mask,
-                    skip_done=True,
-                    on_progress=on_progress,
-                )
-            result = JobResult(
-                job.video,
-                run.outputs,
-                "done" if run.seconds else "skipped",
-                seconds=dict(run.seconds),
-                notes=run.notes,
-                duration=float(run.recipe.get("duration", 0.0)),
-            )
-        except SelVAError as error:
-            result = JobResult(job.video, (job.output,), "failed", str(error))
-        except OSError as error:
-            result = JobResult(job.video, (job.output,), "failed", os_error_sentence(error))
-        results.append(result)
-        on_result(result)
+    results: list[JobResult] = []
+
+    def plan(job: Job) -> PlannedRun:
+        return plan_run(
+            model,
+            job.video,
+            job.output,
+            feature_options,
+            options,
+            output_options=output_options,
+            mask=mask,
+            skip_done=True,
+        )
+
+    def on_end(job: Job, outcome: Outcome) -> None:
+        results.append(_result(job, outcome))
+        on_result(results[-1])
+
+    is_overlapped = len(jobs) > 1 and has_free_core(model.policy.device)
+    run_all = run_overlapped if is_overlapped else run_in_turn
+    run_all(model, jobs, plan, progress_for, on_end)
     return results
+
+
+def _result(job: Job, outcome: Outcome) -> JobResult:
+    if isinstance(outcome, RunResult):
+        return JobResult(
+            job.video,
+            outcome.outputs,
+            "done" if outcome.seconds else "skipped",
+            seconds=dict(outcome.seconds),
+            notes=outcome.notes,
+            duration=float(outcome.recipe.get("duration", 0.0)),
+        )
+    told = str(outcome) if isinstance(outcome, SelVAError) else os_error_sentence(outcome)
+    return JobResult(job.video, (job.output,), "failed", told)
 
 
 def preview_jobs(

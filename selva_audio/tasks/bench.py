@@ -13,13 +13,10 @@ from typing import Any, TypeVar
 import torch
 
 from ..bundle import PARTS, SelVAModel, load_model, untrained_model
-from ..configs import CLIP_RATE, SYNC_RATE
 from ..errors import DownloadError, MissingFileError
-from ..features.encode import encode_video, uses_clip
+from ..features import encode_video, open_frames
 from ..media.encode import write_video
 from ..media.mux import mux
-from ..media.transforms import short_side_crop, squash
-from ..media.video import stream_frames
 from ..options import BenchOptions, FeatureOptions, GenerateOptions, LoadOptions
 from ..progress import Progress, ProgressFn, ignore_progress, subtask
 from ..records import Audio
@@ -201,11 +198,7 @@ def _run(
 
 def _read(model: SelVAModel, clip: Path, wishes: FeatureOptions) -> None:
     """Decode and scale as the encoders get it, and encode nothing."""
-    shrink = short_side_crop if model.config.family == "mmaudio" else squash
-    grids = {SYNC_RATE: partial(shrink, size=model.config.video_encoder.image_size)}
-    if uses_clip(model, wishes):
-        grids[CLIP_RATE] = partial(squash, size=model.config.clip.frame_size)
-    for _ in stream_frames(clip, grids, duration=wishes.duration):
+    for _ in open_frames(model, clip, wishes):
         pass
 
 

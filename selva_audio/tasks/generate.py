@@ -5,7 +5,7 @@
 
 import logging
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from ..configs import SEGMENT_FRAMES, SYNC_RATE
 from ..errors import InputError, MissingFileError, OutputError
 from ..features import (
     FeatureCache,
+    Pictures,
     VideoFeatures,
     encode_video,
     encoder_id,
@@ -71,11 +72,62 @@ def extract_features(
         if mask is not None:
             raise InputError("A mask was given, but there is no video to apply it to. Leave it out.")
         return features_without_video(model, options)
+    return look_up(model, video, options, mask).features(model, on_progress=on_progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One video with all that decides its features, before an encoder has seen it; see ``look_up``.
+
+    Attributes:
+        source: path, or frames in memory.
+        options: prompt, range, mask strength, cache.
+        mask: 1 where the sounding source is.
+        cache: where features are remembered.
+        key: the name of these ones there.
+    """
+
+    source: Path | Frames
+    options: FeatureOptions
+    mask: Mask | None
+    cache: FeatureCache
+    key: str
+
+    @torch.no_grad()
+    def features(
+        self, model: SelVAModel, *, stream: Pictures | None = None, on_progress: ProgressFn = ignore_progress
+    ) -> VideoFeatures:
+        """From the cache, or encoded now; ``stream`` is of ``open_frames``, for when they are."""
+        cached = self.cache.get(self.key)
+        if cached is not None:
+            # Neither is part of the key: they change no row.
+            return replace(
+                cached, negative_prompt=self.options.negative_prompt, source=source_name(self.source)
+            )
+        features = encode_video(
+            model, self.source, self.options, self.mask, stream=stream, on_progress=on_progress
+        )
+        try:
+            self.cache.put(self.key, features)
+        except OutputError as error:
+            logger.warning("The features were not kept for another time: %s", error)
+        return features
+
+
+def look_up(
+    model: SelVAModel, video: str | Path | Frames, options: FeatureOptions, mask: MaskLike | None
+) -> Look:
+    """Read what decides the features of a video, and nothing of the model but the names of its weights.
+
+    Raises:
+        MissingFileError, InputError: a video or mask that is not there, or is something else.
+        MediaError: the mask cannot be read.
+    """
     source, mask = _source(video), as_mask(mask)
-    cache = FeatureCache(options.cache_dir)
     config = model.config
     # Sums depend on device and thread count: features of another machine state would break "same recipe,
     # same sound". The encoders' sizes are there because two configurations can share weights.
+    cache = FeatureCache(options.cache_dir)
     key = cache.key(
         source_digest(source),
         mask.digest() if mask is not None else "",
@@ -89,16 +141,7 @@ def extract_features(
             "threads": num_threads(),
         },
     )
-    cached = cache.get(key)
-    if cached is not None:
-        # Neither is part of the key: they change no row.
-        return replace(cached, negative_prompt=options.negative_prompt, source=source_name(source))
-    features = encode_video(model, source, options, mask, on_progress=on_progress)
-    try:
-        cache.put(key, features)
-    except OutputError as error:
-        logger.warning("The features were not kept for another time: %s", error)
-    return features
+    return Look(source, options, mask, cache, key)
 
 
 @torch.no_grad()

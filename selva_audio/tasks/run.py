@@ -6,13 +6,13 @@
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..bundle import SelVAModel
 from ..errors import InputError, OutputError
-from ..features import VideoFeatures, load_features
+from ..features import Pictures, VideoFeatures, load_features
 from ..files import file_digest
 from ..flow.noise_file import read_noise
 from ..media.audio import AUDIO_SUFFIXES, write_audio
@@ -22,7 +22,7 @@ from ..media.video import IMAGE_SUFFIXES
 from ..options import FeatureOptions, GenerateOptions, OutputOptions
 from ..progress import ProgressFn, ignore_progress, subtask
 from ..records import Audio, RunResult
-from .generate import MaskLike, as_mask, existing_file, extract_features, generate
+from .generate import Look, MaskLike, as_mask, existing_file, extract_features, generate
 from .ignored import ignored_settings
 from .recipe import build_recipe, recorded, same_run, short_recipe
 
@@ -87,11 +87,89 @@ def run_video(
     Raises:
         SelVAError: any of its kinds; nothing is left half-written.
     """
+    run = plan_run(
+        model,
+        video,
+        output,
+        feature_options,
+        options,
+        output_options=output_options,
+        mask=mask,
+        noise=noise,
+        account=account,
+        skip_done=skip_done,
+    )
+    if run.is_done:
+        return run.skipped()
+    return write_sound(run, make_sound(model, run, on_progress=on_progress), on_progress=on_progress)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run whose inputs and output were found good, before anything of it is made; see ``plan_run``.
+
+    Attributes:
+        source: video, image or feature file; None for sound from the prompt alone.
+        mask: path, or the mask itself.
+        noise: file with the noise to start from.
+        paths: files to write, one for each take.
+        features: how the video is seen.
+        options: how the sound is made.
+        output: how it is written.
+        recipe: the account of the run, but for its duration.
+        is_done: all files are there already, with this very recipe, and were to be skipped then.
+    """
+
+    source: Path | None
+    mask: Path | Mask | None
+    noise: Path | None
+    paths: tuple[Path, ...]
+    features: FeatureOptions
+    options: GenerateOptions
+    output: OutputOptions
+    recipe: Mapping[str, Any]
+    is_done: bool
+
+    @property
+    def needs_frames(self) -> bool:
+        """Whether a video is to be looked at for its features."""
+        endings = IMAGE_SUFFIXES | {FEATURES_SUFFIX}
+        is_video = self.source is not None and self.source.suffix.lower() not in endings
+        return is_video and not self.is_done and not self.features.name
+
+    def skipped(self) -> RunResult:
+        """The result of a run that was done before."""
+        return RunResult(self.paths, self.recipe, notes=("already done",))
+
+
+@dataclass(frozen=True, slots=True)
+class MadeSound:
+    """The takes of a run, its recipe with their duration, seconds per stage, and notes."""
+
+    audio: Audio
+    recipe: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+def plan_run(
+    model: SelVAModel,
+    video: str | Path | None,
+    output: str | Path,
+    feature_options: FeatureOptions | None = None,
+    options: GenerateOptions | None = None,
+    *,
+    output_options: OutputOptions | None = None,
+    mask: MaskLike | None = None,
+    noise: str | Path | None = None,
+    account: Mapping[str, Any] | None = None,
+    skip_done: bool = False,
+) -> PlannedRun:
+    """Check everything that can be checked before any work; arguments and errors of ``run_video``."""
     feature_options = feature_options or FeatureOptions()
     options = options or GenerateOptions()
     output_options = output_options or OutputOptions()
-    output = Path(output)
-    paths = take_paths(output, options.takes)
+    paths = take_paths(Path(output), options.takes)
     source = existing_file(Path(video)) if video is not None else None
     mask = existing_file(Path(mask)) if isinstance(mask, (str, Path)) else as_mask(mask)
     for path in paths:
@@ -106,53 +184,91 @@ def run_video(
         options=options,
         output=output_options,
     )
-    if skip_done and all(same_run(path, recipe) for path in paths):
-        return RunResult(tuple(paths), recipe, notes=("already done",))
+    is_done = skip_done and all(same_run(path, recipe) for path in paths)
+    return PlannedRun(
+        source, mask, noise, tuple(paths), feature_options, options, output_options, recipe, is_done
+    )
 
+
+def make_sound(
+    model: SelVAModel,
+    run: PlannedRun,
+    *,
+    look: Look | None = None,
+    stream: Pictures | None = None,
+    on_progress: ProgressFn = ignore_progress,
+) -> MadeSound:
+    """All that the model does for a run, and nothing of the files it writes.
+
+    Args:
+        model: bundle of ``plan_run``.
+        run: not done yet.
+        look: what ``look_up`` found for its video; None looks here.
+        stream: frames of ``open_frames``, with ``look``; None opens them here if they are needed.
+        on_progress: reports up to 95 % of one bar.
+
+    Raises:
+        SelVAError: any of its kinds.
+    """
     started = time.perf_counter()
-    if source is not None and source.suffix.lower() == FEATURES_SUFFIX:
-        features, options = stored_features(source, feature_options, options)
+    options, on_features = run.options, subtask(on_progress, 0, 0.35)
+    if run.source is not None and run.source.suffix.lower() == FEATURES_SUFFIX:
+        features, options = stored_features(run.source, run.features, options)
+    elif look is not None:
+        features = look.features(model, stream=stream, on_progress=on_features)
     else:
-        features = extract_features(
-            model, source, feature_options, mask, on_progress=subtask(on_progress, 0, 0.35)
-        )
+        features = extract_features(model, run.source, run.features, run.mask, on_progress=on_features)
     extracted = time.perf_counter()
-    start = read_noise(noise) if noise is not None else None
+    start = read_noise(run.noise) if run.noise is not None else None
     audio = generate(model, features, options, noise=start, on_progress=subtask(on_progress, 0.35, 0.95))
-    generated = time.perf_counter()
-    recipe |= {"duration": audio.duration}
-    writes_video = output.suffix.lower() in VIDEO_SUFFIXES
+    seconds = {"features": extracted - started, "generate": time.perf_counter() - extracted}
     notes = ignored_settings(
-        feature_options, options, output_options, has_mask=mask is not None, writes_video=writes_video
+        run.features, options, run.output, has_mask=run.mask is not None, writes_video=_writes_video(run)
     )
     if not (options.prompt or features.prompt):
         notes.append("No prompt was given, so no source was named: the sound is of whatever is likely.")
-    notes += [*_shortened(feature_options, features), *audio.notes]
+    notes += [*_shortened(run.features, features), *audio.notes]
+    return MadeSound(audio, {**run.recipe, "duration": audio.duration}, seconds, tuple(notes))
+
+
+def write_sound(run: PlannedRun, sound: MadeSound, *, on_progress: ProgressFn = ignore_progress) -> RunResult:
+    """Write the takes of a run, each with its recipe beside it, and nothing that needs the model.
+
+    Args:
+        run: of ``plan_run``.
+        sound: of ``make_sound``.
+        on_progress: reports from 95 % of one bar on.
+
+    Raises:
+        SelVAError: any of its kinds; nothing is left half-written.
+    """
+    started = time.perf_counter()
+    paths, audio, notes = run.paths, sound.audio, list(sound.notes)
     for take, path in enumerate(paths):
         on_take = subtask(on_progress, 0.95 + 0.05 * take / len(paths), 0.95 + 0.05 * (take + 1) / len(paths))
         single = Audio(audio.waveform[take : take + 1], audio.sample_rate)
-        tags = {"comment": short_recipe(recipe, take)}
-        with recorded(path, recipe | {"take": take}):
-            if not writes_video:
-                write_audio(path, single, subtype=output_options.sample_format, tags=tags)
+        tags = {"comment": short_recipe(sound.recipe, take)}
+        with recorded(path, {**sound.recipe, "take": take}):
+            if not _writes_video(run):
+                write_audio(path, single, subtype=run.output.sample_format, tags=tags)
                 continue
-            assert source is not None
+            assert run.source is not None
             muxed = mux(
-                source,
+                run.source,
                 single,
                 path,
-                output_options,
-                audio_start=feature_options.start,
+                run.output,
+                audio_start=run.features.start,
                 tags=tags,
                 on_progress=on_take,
             )
             notes += [note for note in muxed if note not in notes]
-    seconds = {
-        "features": extracted - started,
-        "generate": generated - extracted,
-        "write": time.perf_counter() - generated,
-    }
-    return RunResult(tuple(paths), recipe, seconds, tuple(notes))
+    seconds = {**sound.seconds, "write": time.perf_counter() - started}
+    return RunResult(paths, sound.recipe, seconds, tuple(notes))
+
+
+def _writes_video(run: PlannedRun) -> bool:
+    return run.paths[0].suffix.lower() in VIDEO_SUFFIXES
 
 
 def take_paths(output: Path, takes: int) -> list[Path]:

@@ -19,6 +19,16 @@ def test_a_terminal_gets_a_bar_that_moves(monkeypatch: pytest.MonkeyPatch) -> No
     assert "100%" in screen.getvalue()
 
 
+def test_two_bars_share_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "stderr", Console(file=screen, force_terminal=True, width=100))
+    with console.progress_bars() as bar_of, bar_of("a.mp4") as first:
+        first(Progress("writing video", 99, 100))
+        with bar_of("b.mp4") as second:
+            second(Progress("sampling", 1, 4))
+    assert "a.mp4: writing video" in screen.getvalue() and "b.mp4: sampling" in screen.getvalue()
+
+
 def test_a_pipe_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(console, "stderr", Console(file=screen))

@@ -1,12 +1,15 @@
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from selva_audio.bundle import SelVAModel
+import selva_audio.features.encode as encode_module
+from selva_audio.bundle import SelVAModel, load_model
 from selva_audio.configs import CLIP_RATE, SYNC_RATE
 from selva_audio.errors import InputError, MediaError
 from selva_audio.features import VideoFeatures, encode_video, encoder_id, features_without_video
@@ -55,6 +58,74 @@ def test_encoding_in_blocks_is_encoding_at_once(demo_model: SelVAModel, frames, 
     torch.testing.assert_close(features.sync, sync[:, : features.sync.shape[1]], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(features.clip, images[:, : features.clip.shape[1]], rtol=1e-4, atol=1e-5)
     assert features.duration == count / 25
+
+
+def with_stills(frames: Frames) -> Frames:
+    """A copy whose frames stand still from 7 to 49 and from 62 on."""
+    pixels = frames.pixels.copy()
+    pixels[7:50], pixels[62:] = pixels[7], pixels[62]
+    return Frames(pixels, frames.times)
+
+
+@contextmanager
+def batches_of(module: nn.Module) -> Iterator[list[int]]:
+    """Sizes of the batches that ``module`` gets inside the block."""
+    seen: list[int] = []
+    hook = module.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("block", [1, 8])
+@pytest.mark.parametrize("kind", ["demo_model", "mmaudio_model"])
+def test_what_stands_still_is_encoded_once_to_the_same_rows(
+    request, frames, monkeypatch: pytest.MonkeyPatch, kind: str, block: int
+) -> None:
+    model = request.getfixturevalue(kind)
+    monkeypatch.setattr(encode_module, "_BLOCK_ON_CPU", block)
+    clip, extractor = with_stills(frames(100, height=64, width=64)), model.video_encoder.vfeat_extractor
+    with (
+        batches_of(extractor.patch_embed_3d) as segments,
+        batches_of(model.image_clip.visual_projection) as images,
+    ):
+        features = encode(model, clip)
+    # 11 segments; those from frames 16, 24 and 32 show what that from 8 does, those from 72 and 80 what 64.
+    assert sum(segments) == 11 - 3 - 2
+    # Frames 0 and 4, one for those from 7 to 47, frames 50, 54, 57 and 60, and one for the rest.
+    assert sum(images) == 2 + 1 + 4 + 1
+    monkeypatch.setattr(encode_module._Blocks, "_repeats", lambda *_: False)
+    plain = encode(model, clip)
+    if block == 1:
+        assert torch.equal(features.sync, plain.sync) and torch.equal(features.clip, plain.clip)
+    torch.testing.assert_close(features.sync, plain.sync, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features.clip, plain.clip, rtol=1e-4, atol=1e-5)
+
+
+def test_a_still_picture_behind_a_moving_mask_is_encoded_anew(demo_model: SelVAModel, frames) -> None:
+    still = frames(1, height=64, width=64)
+    still = Frames(still.pixels.repeat(40, 0), np.arange(40) / 25)
+    masks = np.ones((40, 2, 2), bool)
+    masks[20:, 0] = False
+    plain = encode(demo_model, still)
+    assert torch.equal(plain.sync[:, :8], plain.sync[:, -8:])
+    masked = encode(demo_model, still, mask=mask_from_array(masks))
+    torch.testing.assert_close(masked.sync[:, :8], plain.sync[:, :8])
+    assert (masked.sync[:, 8:] - plain.sync[:, 8:]).abs().max() > 1e-3
+
+
+def test_a_prompt_is_read_once_for_several_videos(frames) -> None:
+    model = load_model("demo_16k", device="cpu", precision="fp32")
+    with batches_of(model.t5.encoder.embed_tokens) as read:
+        first, second, other = (
+            encode(model, frames(16, seed=seed), FeatureOptions(prompt=text))
+            for seed, text in ((0, "dog"), (1, "dog"), (0, "cat"))
+        )
+        again = encode(load_model("demo_16k", device="cpu", precision="fp32"), frames(16, seed=1))
+    assert len(read) == 2
+    assert torch.equal(second.sync, again.sync)
+    assert not torch.equal(first.sync, other.sync)
 
 
 def test_a_record_tells_where_it_came_from(demo_model: SelVAModel, frames) -> None:

@@ -26,6 +26,12 @@ def videos(tmp_path: Path, clip: Path) -> Path:
     return folder
 
 
+@pytest.fixture(params=[False, True], ids=["one by one", "overlapped"])
+def either_way(request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs twice: whether a core is free must change nothing."""
+    monkeypatch.setattr("selva_audio.tasks.batch.has_free_core", lambda device: request.param)
+
+
 def run(model, jobs: list[Job], **values) -> list[JobResult]:
     arguments = {"feature_options": DOG, "options": QUICK, "output_options": OutputOptions()} | values
     return run_jobs(model, jobs, progress_for=lambda job: contextlib.nullcontext(lambda _: None), **arguments)
@@ -109,6 +115,7 @@ def test_the_output_of_one_video_never_is_another_input(tmp_path: Path) -> None:
         plan_jobs(paths[2:], tmp_path / "out.mp4", takes=2)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_one_bad_file_does_not_stop_the_rest(demo_model, videos: Path, tmp_path: Path) -> None:
     jobs = plan_jobs(
         [videos / "a.mp4", videos / "broken.mov", videos / "gone.mp4", videos / "b.mp4"], tmp_path / "out"
@@ -127,6 +134,7 @@ def test_one_bad_file_does_not_stop_the_rest(demo_model, videos: Path, tmp_path:
     ]
 
 
+@pytest.mark.usefixtures("either_way")
 def test_a_second_run_does_what_is_left(demo_model, videos: Path, tmp_path: Path) -> None:
     jobs = plan_jobs([videos / "a.mp4", videos / "b.mp4"], tmp_path / "out", "wav")
     assert [result.status for result in run(demo_model, jobs)] == ["done", "done"]
@@ -138,6 +146,7 @@ def test_a_second_run_does_what_is_left(demo_model, videos: Path, tmp_path: Path
     assert [result.status for result in changed] == ["done", "done"]
 
 
+@pytest.mark.usefixtures("either_way")
 def test_cancelling_ends_all(demo_model, videos: Path, tmp_path: Path) -> None:
     jobs = plan_jobs([videos / "a.mp4", videos / "b.mp4"], tmp_path / "out", "wav")
     opened: list[Job] = []
