@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from selva_audio.models import fast_attention, fast_product, fused_activation
+from selva_audio.models.fast_path import in_threads
 from selva_audio.runtime import forget_peak_memory, peak_memory_gb
 
 Run = Callable[[int], Any]
@@ -160,12 +163,27 @@ def _resident(name: str) -> float:
 
 
 class Operations(TorchDispatchMode):
-    """Counts what reaches the backend. Numba and compiled regions count as nothing."""
+    """Counts what reaches the backend; a step that we compiled ourselves is one, as a kernel would be."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dispatched = 0
         self.launched = 0
+        self._patches = contextlib.ExitStack()
+
+    def __enter__(self):
+        for module in (fast_attention, fast_product, fused_activation):
+            self._patches.enter_context(patch.object(module, "in_threads", self._counted))
+        return super().__enter__()
+
+    def __exit__(self, *failure) -> None:
+        self._patches.close()
+        super().__exit__(*failure)
+
+    def _counted(self, *args, **kwargs) -> None:
+        self.dispatched += 1
+        self.launched += 1
+        in_threads(*args, **kwargs)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.dispatched += 1

@@ -12,6 +12,7 @@ from benchmarks.speed import fresh, media, ours
 from benchmarks.speed.measure import Operations, Tally, error, in_turn, ratio
 from benchmarks.speed.report import BARS, lines, lookup
 from benchmarks.speed.upstream import open_checkout
+from selva_audio.models.fast_attention import attend_over_time
 
 ROW = {
     "ours": {"seconds": 2.0, "peak_gb": 0.1, "launched": 10, "error": {"max": 0.01}},
@@ -57,6 +58,17 @@ def test_views_are_dispatched_and_not_launched() -> None:
     with Operations() as operations:
         (x.transpose(0, 1) @ x).view(16)
     assert (operations.dispatched, operations.launched) == (3, 1)
+
+
+def test_a_step_of_our_own_counts_as_one_operation() -> None:
+    pytest.importorskip("numba")
+    qkv = torch.zeros(1, 1 + 8 * 4, 3, 2, 16)
+    with Operations() as operations:
+        attend_over_time(qkv, 8)
+    assert operations.launched == 1
+    with Operations() as operations:
+        pass
+    assert operations.launched == 0
 
 
 def test_errors_are_relative_to_what_is_expected() -> None:
