@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from selva_audio.models import fast_attention, fast_product, fused_activation
+from selva_audio.models import fast_attention, fast_heads, fast_product, fused_activation
 from selva_audio.models.fast_path import in_threads
 from selva_audio.runtime import forget_peak_memory, peak_memory_gb
 
@@ -172,7 +172,7 @@ class Operations(TorchDispatchMode):
         self._patches = contextlib.ExitStack()
 
     def __enter__(self):
-        for module in (fast_attention, fast_product, fused_activation):
+        for module in (fast_attention, fast_heads, fast_product, fused_activation):
             self._patches.enter_context(patch.object(module, "in_threads", self._counted))
         return super().__enter__()
 

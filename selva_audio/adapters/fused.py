@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ..models.fast_product import can_multiply, product
+from ..models.fast_product import can_multiply, exact_float32, product
 
 
 def adapted_output(x: Tensor, base: nn.Linear | nn.Conv1d, a: Tensor, b: Tensor, factor: float) -> Tensor:
@@ -37,7 +37,8 @@ def adapted_output(x: Tensor, base: nn.Linear | nn.Conv1d, a: Tensor, b: Tensor,
 class _AdaptedOutput(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, base: Any, factor: float) -> Tensor:
-        y: Tensor = base(x)
+        with exact_float32():  # autograd has switched itself off here, which says nothing of what is asked
+            y: Tensor = base(x)
         y = y.contiguous()
         low = _gathered(x.flatten(0, 1) @ _rows(a, x.dtype).T, x.shape[:2], a)
         y.view(-1, y.shape[2]).addmm_(low, (factor * b).to(x.dtype).T)

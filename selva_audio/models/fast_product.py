@@ -6,10 +6,11 @@ out goes when they go.
 Letters: B batch, L tokens, C channels, N results.
 """
 
+import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +57,11 @@ class _Rooms(threading.local):
         return array(self.blocks), array(self.sums), array(self.finished)
 
 
+class _Exact(threading.local):
+    is_asked_for = False
+
+
+_exact = _Exact()
 _packed_by_weight: Any = WeakIdKeyDictionary()
 _lock = threading.Lock()
 _rooms = _Rooms()
@@ -64,9 +70,9 @@ _rooms = _Rooms()
 def can_multiply(x: Tensor, layer: nn.Linear | nn.Conv1d) -> bool:
     """Whether ``product`` may stand in for a layer on x (..., L, C).
 
-    Not where gradients are asked for, as it has none, nor without numba or the unit. What a float32 result is
-    differentiated by stays exact too. A convolution must keep the length, and be without stride, dilation and
-    groups.
+    Not where gradients are asked for, as it has none, nor without numba or the unit; and in float32 not where
+    anything is differentiated, so that gradients are as exact as the format. A convolution must keep the
+    length, and be without stride, dilation and groups.
     """
     weight = layer.weight
     return (
@@ -79,10 +85,21 @@ def can_multiply(x: Tensor, layer: nn.Linear | nn.Conv1d) -> bool:
         and weight.shape[0] % _SIDE == 0
         and weight.shape[1] % _SIDE == 0
         and not asks_for_gradients(x, layer)
-        and not (x.requires_grad and x.dtype == torch.float32)
+        and not (x.dtype == torch.float32 and (torch.is_grad_enabled() or _exact.is_asked_for))
         and not torch.compiler.is_compiling()
         and compiler() is not None
     )
+
+
+@contextlib.contextmanager
+def exact_float32() -> Iterator[None]:
+    """No float32 is split inside the block, whose result is a part of what is differentiated."""
+    before = _exact.is_asked_for
+    _exact.is_asked_for = True
+    try:
+        yield
+    finally:
+        _exact.is_asked_for = before
 
 
 def product(

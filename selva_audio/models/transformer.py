@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .fast_heads import can_split_heads, split_heads
 from .layers import ChannelLastConv1d, ConvGatedMLP, GatedMLP, Linear, head_norm, modulate
 
 ROPE_PERIOD = 10000.0
@@ -90,9 +91,12 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rope: Rope | None) -> Heads:
         """(B, N, D) -> queries, keys, values, each (B, H, N, E); queries and keys normalised and rotated."""
-        # The weights were trained with q, k, v innermost, not as three blocks of D. One copy takes them
-        # apart; what follows works on whole rows. (Permuting the weights for it gained nothing measurable.)
-        apart = self.qkv(x).unflatten(-1, (self.num_heads, -1, 3)).movedim(-1, 0).contiguous()
+        # The weights were trained with q, k, v innermost, not as three blocks of D.
+        qkv = self.qkv(x)
+        if can_split_heads(qkv, self.q_norm.weight, self.k_norm.weight):
+            return split_heads(qkv, self.q_norm.weight, self.k_norm.weight, rope)
+        # One copy takes them apart; what follows works on whole rows.
+        apart = qkv.unflatten(-1, (self.num_heads, -1, 3)).movedim(-1, 0).contiguous()
         q, k, v = apart.transpose(2, 3).unbind(0)  # views (B, H, N, E)
         return self._placed(q, self.q_norm, rope), self._placed(k, self.k_norm, rope), v
 

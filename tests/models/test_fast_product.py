@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from selva_audio.models import fast_product
-from selva_audio.models.fast_product import can_multiply, compiler, product
+from selva_audio.models.fast_product import can_multiply, compiler, exact_float32, product
 from selva_audio.models.layers import ChannelLastConv1d, Linear
 
 needs_unit = pytest.mark.skipif(
@@ -20,8 +20,10 @@ ERROR = {torch.float32: 1e-5, torch.bfloat16: 4e-3}  # of the result, relative t
 
 @pytest.fixture(autouse=True)
 def weights_of_any_size(monkeypatch):
-    """Small weights take the fast form too, so that tests are quick."""
+    """Small weights take the fast form too, so that tests are quick; nothing is differentiated."""
     monkeypatch.setattr(fast_product, "_SMALLEST_WEIGHTS", dict.fromkeys(ERROR, 0))
+    with torch.no_grad():
+        yield
 
 
 def values(*shape, dtype=torch.float32, seed=0):
@@ -147,22 +149,29 @@ def test_the_transposed_product_is_the_gradient_of_the_input(dtype, taps):
     shape = (96, 64) if taps == 1 else (96, 64, taps)
     weight, grad = values(*shape, dtype=dtype, seed=1), values(2, 90, 96, dtype=dtype)
     x = values(2, 90, 64).double().requires_grad_()
-    if taps == 1:
-        y = functional.linear(x, weight.double())
-    else:
-        y = functional.conv1d(x.transpose(1, 2), weight.double(), padding=taps // 2).transpose(1, 2)
-    (exact,) = torch.autograd.grad(y, x, grad.double())
+    with torch.enable_grad():
+        if taps == 1:
+            y = functional.linear(x, weight.double())
+        else:
+            y = functional.conv1d(x.transpose(1, 2), weight.double(), padding=taps // 2).transpose(1, 2)
+        (exact,) = torch.autograd.grad(y, x, grad.double())
     assert error(product(grad, weight, None, transposed=True), exact) < ERROR[dtype]
 
 
 @needs_unit
-def test_float32_that_is_differentiated_stays_exact():
-    layer, x = layer_of(64, 64), values(100, 64).requires_grad_()
-    with torch.no_grad():
+def test_float32_is_not_split_where_anything_is_differentiated():
+    layer, x = layer_of(64, 64), values(100, 64)
+    assert can_multiply(x, layer)
+    with torch.enable_grad():
         assert not can_multiply(x, layer)
+    with exact_float32():
+        assert not can_multiply(x, layer)
+    assert can_multiply(x, layer)
+    with torch.enable_grad():
         assert can_multiply(x.bfloat16(), layer.bfloat16())
 
 
+@torch.enable_grad()
 def test_gradients_are_those_of_the_plain_form():
     layer, plain = Linear(64, 64), nn.Linear(64, 64)
     plain.load_state_dict(layer.state_dict())
