@@ -33,10 +33,10 @@ _SHORT, _IN_ONE_GO, _IN_PARTS = 48, (8, 48), (12, 8)
 _ROWS_PER_THREAD = 256
 
 
-class _Packed(NamedTuple):
-    """Weights as the unit takes them, and which values they were made of."""
+class _Made(NamedTuple):
+    """What was made of a parameter, and of which values of it."""
 
-    blocks: "np.ndarray[Any, Any]"
+    array: "np.ndarray[Any, Any]"
     version: int
     address: int
 
@@ -62,7 +62,7 @@ class _Exact(threading.local):
 
 
 _exact = _Exact()
-_packed_by_weight: Any = WeakIdKeyDictionary()
+_made_of: Any = WeakIdKeyDictionary()
 _lock = threading.Lock()
 _rooms = _Rooms()
 
@@ -124,8 +124,11 @@ def product(
     items = x.detach().contiguous().view(-1, x.shape[-2] if taps > 1 else x.numel() // channels, channels)
     length = items.shape[1]
     out = torch.empty(len(items), length, n, dtype=x.dtype)
-    shift = torch.zeros(n) if bias is None else bias.detach().float()
-    step, weights, shifts = compiled(FORMATS[x.dtype]), _packed(weight, transposed), array(shift)
+    step = compiled(FORMATS[x.dtype])
+    weights = _kept(
+        weight, "transposed" if transposed else "packed", functools.partial(_packed, transposed=transposed)
+    )
+    shifts = np.zeros(n, np.float32) if bias is None else _kept(bias, "shift", _shift)
     group, depth = _IN_ONE_GO if channels * taps <= _SHORT * _SIDE else _IN_PARTS
     sizes = (channels, taps, n, _ROWS_AT_ONCE, group, depth, int(with_gelu))
     parts = 2 if x.dtype == torch.float32 else 1
@@ -166,15 +169,30 @@ def _settings() -> "np.ndarray[Any, Any]":
     return unit.tile_settings()
 
 
-def _packed(weight: Tensor, transposed: bool) -> "np.ndarray[Any, Any]":
-    """(N, C) or (N, C, taps) -> blocks of 32 columns by 32 values of K: (N / 32, K / 32, parts, 1024)."""
-    version = 0 if weight.is_inference() else weight._version
+def _kept(
+    parameter: Tensor, kind: str, make: "Callable[[Tensor], np.ndarray[Any, Any]]"
+) -> "np.ndarray[Any, Any]":
+    """What ``make`` gives for a parameter, made again where its values have changed."""
+    version = 0 if parameter.is_inference() else parameter._version
     with _lock:
-        both: dict[bool, _Packed] = _packed_by_weight.setdefault(weight, {})
-        known = both.get(transposed)
-    if known is not None and (known.version, known.address) == (version, weight.data_ptr()):
-        return known.blocks
-    matrix = weight.detach()
+        by_kind: dict[str, _Made] = _made_of.setdefault(parameter, {})
+        known = by_kind.get(kind)
+    if known is not None and (known.version, known.address) == (version, parameter.data_ptr()):
+        return known.array
+    made = make(parameter.detach())
+    put_aside(parameter)
+    by_kind[kind] = _Made(made, version, parameter.data_ptr())
+    return made
+
+
+def _shift(bias: Tensor) -> "np.ndarray[Any, Any]":
+    # Copied, for what was made of a parameter must not change with it unnoticed, nor keep it in memory.
+    return array(bias.float().clone())
+
+
+def _packed(weight: Tensor, *, transposed: bool) -> "np.ndarray[Any, Any]":
+    """(N, C) or (N, C, taps) -> blocks of 32 columns by 32 values of K: (N / 32, K / 32, parts, 1024)."""
+    matrix = weight
     if transposed:
         matrix = matrix.transpose(0, 1)
         matrix = matrix.flip(2) if matrix.ndim == 3 else matrix
@@ -186,7 +204,4 @@ def _packed(weight: Tensor, transposed: bool) -> "np.ndarray[Any, Any]":
         parts = [large, (matrix - large.float()).bfloat16()]
     # The unit takes two neighbouring values of K side by side, for 16 columns in a row, 16 such rows a tile.
     tiled = [each.reshape(len(each) // 32, 2, 16, -1, 16, 2).permute(0, 3, 1, 4, 2, 5) for each in parts]
-    blocks = array(torch.stack(tiled, dim=2).flatten())
-    put_aside(weight)
-    both[transposed] = _Packed(blocks, version, weight.data_ptr())
-    return blocks
+    return array(torch.stack(tiled, dim=2).flatten())

@@ -34,12 +34,14 @@ from ..adapters.targets import adaptable_layers
 from ..errors import CheckpointError, InputError
 from ..flow import interpolate
 from ..flow.timesteps import TimestepLaw, draw_timesteps, min_snr_weight
+from ..models.fast_product import exact_float32
 from ..models.generator import Generator
 from ..options.training import LoraOptions
 from ..progress import ProgressFn
 from .clips import Clips
 from .keyed import ClipOrder, Rng, keyed, keyed_numpy
 from .objective import check_scale, clip_rows, masked_error, normalized
+from .projected import ProjectedConditions, leaves_projections_alone
 from .recompute import recompute_blocks
 from .validation import ValidationLosses, fixed_noise_loss
 
@@ -99,6 +101,9 @@ class LoraTraining:
         count = options.batch_size * options.grad_accum
         self._order = ClipOrder(len(self.clips), count, options.seed)
         self._empty = _empty_features(self.base, self.clips)
+        is_fixed = leaves_projections_alone(target.path for target in self.report.targets)
+        num_latents = self._latents[0].shape[1]
+        self._projected = ProjectedConditions(self.base, num_latents) if is_fixed else None
         self.prior = prior if prior is not None else self.clips
         self._has_prior_conditions = prior is not None
         self._prior_latents = normalized(generator, self.prior.mean, self.prior.std)[0]
@@ -321,16 +326,25 @@ class LoraTraining:
     def _errors(self, batch: "_Batch", generator: Generator | None = None) -> Tensor:
         """(B,) losses before their weights."""
         x = interpolate(batch.x0, batch.x1, batch.t).to(self._device)
-        conditions = self._conditions(batch)
         t = batch.t.to(self._device)
         target = (batch.x1 - batch.x0).to(self._device)
         if self.options.uncond == "preserve":
-            without = ~(batch.has_video | batch.has_text).to(self._device)
-            if bool(without.any()):
-                kept = self._base_velocity(x[without], [each[without] for each in conditions], t[without])
-                target = target.index_put((without.nonzero()[:, 0],), kept)
-        predicted = (generator or self.generator)(x, *conditions, t).float()
+            without = (~(batch.has_video | batch.has_text)).nonzero()[:, 0]
+            if len(without):
+                places = without.to(self._device)
+                with torch.no_grad(), exact_float32():
+                    kept = self._velocity(self.base, x[places], batch.part(without), t[places]).float()
+                target = target.index_put((places,), kept)
+        predicted = self._velocity(generator or self.generator, x, batch, t).float()
         return masked_error(predicted, target, batch.valid.to(self._device), self.options.huber_delta)
+
+    def _velocity(self, generator: Generator, x: Tensor, batch: "_Batch", t: Tensor) -> Tensor:
+        if self._projected is None:
+            velocity: Tensor = generator(x, *self._conditions(batch), t)
+            return velocity
+        chosen = (batch.indices, batch.has_video, batch.has_text)
+        keys = list(zip(*(each.tolist() for each in chosen), strict=True))
+        return generator.velocity(x, t, self._projected.of(keys, lambda: self._conditions(batch)))
 
     def _conditions(self, batch: "_Batch") -> list[Tensor]:
         """CLIP, sync and text features (B, tokens, width): new tensors, the clips stay as they are."""
@@ -365,7 +379,8 @@ class LoraTraining:
 
     @torch.no_grad()
     def _base_velocity(self, x: Tensor, conditions: Sequence[Tensor], t: Tensor) -> Tensor:
-        velocity: Tensor = self.base(x, *conditions, t).float()
+        with exact_float32():
+            velocity: Tensor = self.base(x, *conditions, t).float()
         return velocity
 
     def _key_dropout(self, step: int, name: str, slots: Iterable[int]) -> None:
@@ -412,7 +427,7 @@ class _Batch:
     has_video: Tensor
     has_text: Tensor
 
-    def part(self, place: slice) -> "_Batch":
+    def part(self, place: slice | Tensor) -> "_Batch":
         """Some of the items."""
         return _Batch(*(getattr(self, name)[place] for name in self.__slots__))
 
