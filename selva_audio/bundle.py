@@ -16,7 +16,7 @@ from .configs import ModelConfig, get_config
 from .errors import InputError, unknown_name
 from .models.mel import mel_spectrogram
 from .progress import ProgressFn, ignore_progress
-from .runtime import RuntimePolicy, num_threads, release_memory, trim_memory
+from .runtime import RuntimePolicy, mark_mapped, num_threads, release_memory, trim_memory
 from .weights.components import empty_component, load_component, part_config
 from .weights.prepared import PreparedPart
 from .weights.store import WeightStore
@@ -464,13 +464,15 @@ def _load(
     name = config.files[part]
     tokenizer = store.path(name) if part == "t5" else None
     skeleton = partial(empty_component, part, config, tokenizer=tokenizer, image_tower=image_tower)
-    module = place.load(skeleton)
+    module = mapped = place.load(skeleton)
     if module is not None:
         store.check(name, part, config, is_known_to_fit=True)
     else:
         module = _load_exact(part, config, store, image_tower).to(dtype=policy.dtype_of(part))
-        if place.save(module):
-            module = place.load(skeleton) or module
+        mapped = place.load(skeleton) if place.save(module) else None
+        module = mapped or module
+    if mapped is not None and not policy.keeps_parts:
+        mark_mapped(mapped)
     return module.to(device=policy.home)
 
 

@@ -146,7 +146,7 @@ def trim_memory() -> None:
 
 
 def mark_mapped(module: "nn.Module") -> None:
-    """Say of a module that its tensors are mapped from a file, which nothing writes to."""
+    """Say of a module that its tensors are mapped from a file, and may be put aside after their use."""
     for parameter in module.parameters():
         setattr(parameter, _MAPPED, True)
 
@@ -154,7 +154,7 @@ def mark_mapped(module: "nn.Module") -> None:
 def put_aside(parameter: "torch.Tensor") -> None:
     """Let go of the memory of a parameter that is mapped from a file; it comes back when it is touched.
 
-    Only Linux can; elsewhere nothing happens, nor with a parameter that is not mapped.
+    Only Linux can; elsewhere nothing happens, nor with a parameter that ``mark_mapped`` has not seen.
     """
     if not getattr(parameter, _MAPPED, False) or not sys.platform.startswith("linux"):
         return

@@ -20,7 +20,6 @@ from platformdirs import user_cache_path
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, OutputError
-from ..runtime import mark_mapped
 from .io import read_metadata, read_state_dict, write_safetensors
 
 logger = logging.getLogger(__name__)
@@ -86,7 +85,6 @@ class PreparedPart:
             with contextlib.suppress(OSError):
                 self.path.unlink()
             return None
-        mark_mapped(module)
         return module.eval().requires_grad_(False)
 
     def save(self, module: nn.Module) -> bool:
