@@ -225,10 +225,16 @@ def test_cancelling_anywhere_leaves_whole_files_alone(
 def test_a_second_interruption_ends_the_writing_too(
     demo_model, videos: Path, tmp_path: Path, overlapped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, ended = threading.Event(), []
+    stopping, ended = threading.Event(), []
+    stop = pipeline._Overlap._stop
+
+    def told_stop(overlap) -> None:
+        stopping.set()
+        stop(overlap)
 
     def write_forever(run, sound, *, on_progress) -> None:
-        first.wait(PATIENCE)
+        # Two interruptions that come before the first has ended the model's work are one.
+        stopping.wait(PATIENCE)
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGINT)
         try:
@@ -239,10 +245,10 @@ def test_a_second_interruption_ends_the_writing_too(
 
     def interrupt_at_b(job: Job, progress: Progress) -> None:
         if job.output.stem == "b" and progress.stage == "sampling":
-            first.set()
             raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "write_sound", write_forever)
+    monkeypatch.setattr(pipeline._Overlap, "_stop", told_stop)
     with pytest.raises(KeyboardInterrupt):
         run(demo_model, plan_jobs([videos], tmp_path / "out"), tmp_path / "cache", interrupt_at_b)
     assert ended == ["cancelled"]
