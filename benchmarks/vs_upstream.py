@@ -60,6 +60,8 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         "stages": {},
         "notes": list(NOTES) if asked.selva_dir else ["No --selva-dir was given: ours alone was measured."],
     }
+    # First: a process shares what this one has mapped, and cannot let go of it.
+    _measure_processes(asked, result)
     chosen = [name for name in stages.STAGES if name in asked.only]
     chosen += ["whole"] if "whole" in asked.only else []
     if chosen:
@@ -72,7 +74,6 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         result["media"] = media.measure_media(asked.work, asked.video, asked.duration, asked.selva_dir)
         _say("media", result["media"])
         _keep(asked, result)
-    _measure_processes(asked, result)
     return result
 
 
