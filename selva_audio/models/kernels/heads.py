@@ -127,20 +127,8 @@ def _split_head(
         return context.get_dummy_value()
 
     arguments = (
-        x,
-        source,
-        out,
-        target,
-        stride,
-        query_weight,
-        key_weight,
-        cosines,
-        place,
-        sines,
-        also_place,
-        also_place,
-        width,
-    )
+        x, source, out, target, stride, query_weight, key_weight, cosines, place, sines, also_place, width,
+    )  # fmt: skip
     return types.void(*arguments), generate
 
 
