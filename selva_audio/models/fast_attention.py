@@ -59,6 +59,7 @@ def compiler() -> Callable[[str], Any] | None:
     """What makes the step for a number format; None where numba is absent, does not load or is off."""
     try:
         from .kernels import attention
+        from .kernels.compiled import can_compile
     except ImportError:
         return None
-    return attention.compiled if attention.can_compile() else None
+    return attention.compiled if can_compile() else None

@@ -97,9 +97,10 @@ def compiler() -> Callable[[str], tuple[Any, Any]] | None:
     """What makes the two steps for a number format; None where numba is absent, does not load or is off."""
     try:
         from .kernels import heads
+        from .kernels.compiled import can_compile
     except ImportError:
         return None
-    return heads.compiled if heads.can_compile() else None
+    return heads.compiled if can_compile() else None
 
 
 def _compiled(dtype: torch.dtype) -> tuple[Any, Any]:

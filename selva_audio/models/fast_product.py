@@ -157,9 +157,11 @@ def compiler() -> Callable[[str], Any] | None:
         if lend is None or not torch.cpu._is_amx_tile_supported() or not lend():
             return None
         from .kernels import product
+        from .kernels.compiled import can_compile
+        from .kernels.unit import is_known
     except (ImportError, AttributeError):
         return None
-    return product.compiled if product.can_compile() else None
+    return product.compiled if can_compile() and is_known() else None
 
 
 @functools.cache

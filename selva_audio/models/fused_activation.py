@@ -75,6 +75,7 @@ def compiler() -> Callable[[str, str], Any] | None:
     """What makes the step for two number formats; None where numba is absent, does not load or is off."""
     try:
         from .kernels import snake
+        from .kernels.compiled import can_compile
     except ImportError:
         return None
-    return snake.compiled if snake.can_compile() else None
+    return snake.compiled if can_compile() else None

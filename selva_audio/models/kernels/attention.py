@@ -10,14 +10,13 @@ Letters: T times, P places, H heads, E channels of one head.
 import functools
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiled import compiled_step
+from .compiled import ELEMENTS, compiled_step
 from .vectors import (
     FLOATS,
     HALVES,
@@ -36,19 +35,13 @@ from .vectors import (
 )
 
 _LANES = 16  # keys of which all scores are made at once
-_ELEMENTS = {"float32": types.float32, "bfloat16": types.uint16}
 
 
 @functools.cache
 def compiled(number_format: str) -> Any:
     """``_attend_over_time`` for "float32" or "bfloat16"."""
-    values = types.Array(_ELEMENTS[number_format], 1, "C")
+    values = types.Array(ELEMENTS[number_format], 1, "C")
     return compiled_step(_attend_over_time, types.void(values, values, *[types.int64] * 6))
-
-
-def can_compile() -> bool:
-    """False where numba was told not to."""
-    return not numba.config.DISABLE_JIT
 
 
 def _attend_over_time(qkv, out, times, places, heads, width, first, last):  # type: ignore[no-untyped-def]

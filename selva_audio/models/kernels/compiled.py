@@ -4,10 +4,20 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+import numba
+from numba import njit, types
 
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy"}
 _CACHE_FAILURES = (OSError, RuntimeError, EOFError, ValueError, ImportError, pickle.PickleError)
+
+
+# How the values of a number format come to a step: bfloat16 as its bits.
+ELEMENTS = {"float32": types.float32, "bfloat16": types.uint16}
+
+
+def can_compile() -> bool:
+    """False where numba was told not to."""
+    return not numba.config.DISABLE_JIT
 
 
 def compiled_step(step: Callable[..., None], signature: Any) -> Any:

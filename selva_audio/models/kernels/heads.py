@@ -9,14 +9,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiled import compiled_step
+from .compiled import ELEMENTS, compiled_step
 from .vectors import (
     FLOATS,
     HALVES,
@@ -28,13 +27,13 @@ from .vectors import (
     read,
     reduced,
     rounded,
+    singles,
     splat,
     start_of,
     words,
     write,
 )
 
-_ELEMENTS = {"float32": types.float32, "bfloat16": types.uint16}
 _LANES = 16
 _STRANDS = 3  # queries, keys, values
 _EPSILON = float(np.finfo(np.float32).eps)  # of the norms, whatever the format of their weights
@@ -45,16 +44,11 @@ _SIGNS = [-1.0, 1.0] * (_LANES // 2)
 @functools.cache
 def compiled(number_format: str) -> tuple[Any, Any]:
     """``_split`` and ``_join`` for "float32" or "bfloat16"."""
-    values, floats = types.Array(_ELEMENTS[number_format], 1, "C"), types.Array(types.float32, 1, "C")
+    values, floats = types.Array(ELEMENTS[number_format], 1, "C"), types.Array(types.float32, 1, "C")
     sizes = [types.int64] * 6
     split = types.void(values, values, *[floats] * 4, *sizes)
     join = types.void(values, values, values, *[floats] * 4, *sizes)
     return compiled_step(_split, split), compiled_step(_join, join)
-
-
-def can_compile() -> bool:
-    """False where numba was told not to."""
-    return not numba.config.DISABLE_JIT
 
 
 def _split(  # type: ignore[no-untyped-def]
@@ -250,10 +244,7 @@ def _store_strands(builder: Any, strands: list[Any], goal: Any, index: Any, size
 
 def _load(builder: Any, start: Any, stride: Any, strand: int, index: Any, size: int) -> Any:
     place = builder.add(builder.mul(stride, LONG(strand)), builder.mul(index, LONG(_LANES)))
-    kind = FLOATS if size == 4 else HALVES
-    return _widened(
-        builder, read(builder, kind, builder.gep(start, [builder.mul(place, LONG(size))]), 0), size
-    )
+    return singles(builder, builder.gep(start, [builder.mul(place, LONG(size))]), size)
 
 
 def _store(builder: Any, values: Any, start: Any, stride: Any, strand: int, index: Any, size: int) -> None:

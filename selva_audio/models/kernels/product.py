@@ -16,16 +16,14 @@ Source: Intel 64 and IA-32 architectures manual, volume 1, chapter 18; arXiv:190
 import functools
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from .compiled import compiled_part, compiled_step
+from .compiled import ELEMENTS, compiled_part, compiled_step
 from .unit import (
     bytes_of_step,
     clear_sums,
-    is_known,
     lay_out,
     lay_out_zeros,
     load_settings,
@@ -35,8 +33,6 @@ from .unit import (
     store_sums,
 )
 from .vectors import FLOATS, HALVES, LONG, address, floats, multiply_add, read, rounded, write
-
-FORMATS = ("bfloat16", "float32")
 
 # (Phi(v) - 1/2) / v of the normal distribution on [-5.5, 5.5], as a polynomial of u = 2 (v / 5.5)^2 - 1, the
 # highest power first; a Chebyshev fit. The GELU it gives is at most 8e-7 off (torch's: 1.2e-6).
@@ -63,19 +59,14 @@ _PHI = (
 
 @functools.cache
 def compiled(number_format: str) -> Any:
-    """``_multiply`` for activations of one of ``FORMATS``."""
+    """``_multiply`` for "float32" or "bfloat16"."""
     halves, floats = types.Array(types.uint16, 1, "C"), types.Array(types.float32, 1, "C")
-    values = halves if number_format == "bfloat16" else floats
+    values = types.Array(ELEMENTS[number_format], 1, "C")
     settings = types.Array(types.uint8, 1, "C")
     sizes = [types.int64] * 10
     return compiled_step(
         _multiply, types.void(values, halves, floats, values, halves, floats, floats, settings, *sizes)
     )
-
-
-def can_compile() -> bool:
-    """False where numba was told not to, or where it knows of no such unit."""
-    return not numba.config.DISABLE_JIT and is_known()
 
 
 def _multiply(  # type: ignore[no-untyped-def]

@@ -10,15 +10,13 @@ Letters: C channels, L samples.
 import functools
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .compiled import compiled_inline, compiled_part, compiled_step
+from .compiled import ELEMENTS, compiled_inline, compiled_part, compiled_step
 
-_ELEMENTS = {"float32": types.float32, "bfloat16": types.uint16}
 _VALUES = 32768  # of one block: its five scratch arrays fill about 700 KB of a core's cache
 
 # sin(r) = r + r^3 S(r^2) on [-pi/2, pi/2], fitted for the least largest error (5e-9 before rounding).
@@ -38,14 +36,9 @@ def compiled(kind_in: str, kind_out: str) -> Any:
     A folder that cannot be written, a full disk or a damaged cache cost one compilation per process.
     """
     vector = types.Array(types.float32, 1, "C")
-    arrays = [types.Array(_ELEMENTS[kind], 1, "C") for kind in (kind_in, kind_out)]
+    arrays = [types.Array(ELEMENTS[kind], 1, "C") for kind in (kind_in, kind_out)]
     signature = types.void(*arrays, *[vector] * 4, *[types.int64] * 3)
     return compiled_step(_activate, signature)
-
-
-def can_compile() -> bool:
-    """False where numba was told not to."""
-    return not numba.config.DISABLE_JIT
 
 
 def _activate(x, out, frequency, scale, up_taps, down_taps, length, first, last):  # type: ignore[no-untyped-def]
