@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from comfyui.stand_in import Comfy
+from comfyui.stand_in import Comfy, Interrupted
 
 
 @pytest.fixture(scope="session")
@@ -15,11 +15,40 @@ def comfy_once(tmp_path_factory):
 
 @pytest.fixture
 def comfy(comfy_once, tmp_path, monkeypatch):
-    """A fresh ComfyUI; its modules are importable during the test only."""
+    """A fresh ComfyUI, its modules importable during the test only; nodes show every stage, however short."""
     for name, module in comfy_once.modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     comfy_once.reset(tmp_path / "comfy")
+    monkeypatch.setattr("selva_audio.comfyui.host._SAY_EVERY", 0.0)
     return comfy_once
+
+
+@pytest.fixture
+def at_step(comfy, monkeypatch):
+    """``at_step(text, act)``: calls ``act`` once after a node has shown ``text``."""
+
+    def watch(text, act):
+        calls = []
+
+        def check():
+            if not calls and any(text in shown for shown in comfy.texts):
+                calls.append(text)
+                act()
+
+        management = comfy.modules["comfy.model_management"]
+        monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", check)
+
+    return watch
+
+
+@pytest.fixture
+def press_cancel(at_step):
+    """``press_cancel(text)``: presses Cancel once a node has shown ``text``; the next run goes through."""
+
+    def cancel():
+        raise Interrupted
+
+    return lambda text: at_step(text, cancel)
 
 
 @pytest.fixture

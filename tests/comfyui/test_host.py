@@ -136,6 +136,14 @@ def test_a_job_reports_stage_bar_and_text(host, comfy):
     assert comfy.progress == [(250, 1000), (1000, 1000)]
 
 
+def test_a_stage_is_left_out_when_another_has_only_just_been_shown(host, comfy, monkeypatch):
+    monkeypatch.setattr(host, "_SAY_EVERY", 3600.0)
+    with host.job(ComfyNode) as run:
+        run.progress(Progress("reading", 1, 4))
+        run.progress(Progress("decoding", 2, 4))
+    assert comfy.texts == ["reading"]
+
+
 def test_what_a_model_reads_later_is_told_by_the_node_that_runs(host, comfy):
     """The loader's own text stays: it said its last word when it was done."""
     with host.job(ComfyNode) as loader:

@@ -135,18 +135,6 @@ def summary(path):
     return json.loads((Path(path).with_suffix("") / "summary.json").read_text())
 
 
-def cancel_at(comfy, monkeypatch, words):
-    """Press Cancel once the node has shown ``words``."""
-
-    def check():
-        if any(words in text for text in comfy.texts):
-            raise Interrupted
-
-    management = comfy.modules["comfy.model_management"]
-    monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", check)
-    monkeypatch.setattr("selva_audio.comfyui.host._SAY_EVERY", 0.0)
-
-
 def state(module):
     return {key: value.clone() for key, value in module.state_dict().items()}
 
@@ -210,15 +198,14 @@ def test_widgets_left_out_of_a_prompt_have_the_nodes_own_defaults(nodes, model, 
 
 
 def test_cancel_raises_comfyuis_own_exception_keeps_the_tokens_and_resumes_to_the_bit(
-    learn, comfy, monkeypatch
+    learn, comfy, press_cancel
 ):
     """COMPAT 5.20: the public pack kept nothing."""
     whole = Path(learn(steps=4, output_path="whole")[0]).read_bytes()
     comfy.texts.clear()
-    with monkeypatch.context() as patch:
-        cancel_at(comfy, patch, "training: step 2")
-        with pytest.raises(Interrupted):
-            learn(steps=4)
+    press_cancel("training: step 2")
+    with pytest.raises(Interrupted):
+        learn(steps=4)
     output = comfy.base / "output"
     assert not (output / "words" / "ball.pt").exists()
     (kept,) = (output / "words" / "ball").glob("embeddings_cancelled_step*.pt")
@@ -270,8 +257,8 @@ def test_vectors_are_written_and_told_block_by_block(nodes, model, data, comfy):
     assert not any(module._forward_hooks for module in model.generator.modules())
 
 
-def test_cancelled_extraction_writes_nothing(nodes, model, data, comfy, monkeypatch):
-    cancel_at(comfy, monkeypatch, "steering")
+def test_cancelled_extraction_writes_nothing(nodes, model, data, comfy, press_cancel):
+    press_cancel("steering")
     with pytest.raises(Interrupted):
         nodes["SelvaActivationSteeringExtractor"].execute(model, str(data), "a.pt", n_samples=9, seed=1)
     assert not (comfy.base / "output" / "a.pt").exists()
@@ -481,8 +468,8 @@ def test_ditto_without_a_step_that_helps_is_the_plain_sound(search, sound):
     assert torch.equal(audio["waveform"], sound())
 
 
-def test_cancelling_ditto_raises_comfyuis_own_exception(search, comfy, monkeypatch):
-    cancel_at(comfy, monkeypatch, "optimising: step 2")
+def test_cancelling_ditto_raises_comfyuis_own_exception(search, press_cancel):
+    press_cancel("optimising: step 2")
     with pytest.raises(Interrupted):
         search(n_opt_steps=9)
 

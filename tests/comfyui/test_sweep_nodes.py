@@ -48,25 +48,6 @@ def schedule(nodes, model, write_plan):
     return run
 
 
-@pytest.fixture
-def at_step(comfy, monkeypatch):
-    """``at_step(text, act)``: calls ``act`` once after the node has shown ``text``."""
-
-    def watch(text, act):
-        calls = []
-
-        def check():
-            if not calls and any(text in shown for shown in comfy.texts):
-                calls.append(text)
-                act()
-
-        management = comfy.modules["comfy.model_management"]
-        monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", check)
-        monkeypatch.setattr("selva_audio.comfyui.host._SAY_EVERY", 0.0)
-
-    return watch
-
-
 def test_every_experiment_is_trained_once_and_told(schedule, write_plan, comfy):
     write_plan()
     comfy.previews.clear()
@@ -110,19 +91,14 @@ def test_the_skip_node_ends_the_experiment_that_runs_and_again_takes_it_up(
     assert schedule(again=True)[2].startswith("a: done")
 
 
-def test_cancel_ends_the_sweep_and_the_next_run_goes_on(schedule, write_plan, at_step, comfy):
+def test_cancel_ends_the_sweep_and_the_next_run_goes_on(schedule, write_plan, press_cancel, comfy):
     """COMPAT 5.6: the public pack marked the run as failed and began the next."""
     write_plan(base={**BASE, "steps": 4})
-
-    def cancel():
-        raise Interrupted
-
-    at_step("a: training: step 2", cancel)
+    press_cancel("a: training: step 2")
     with pytest.raises(Interrupted):
         schedule()
     root = comfy.base / "output" / "lora_sweeps" / "plan"
     assert not (root / "b").exists()
-    at_step("never", cancel)
     assert schedule()[2].splitlines()[:2] == ["a: done", "b: done"]
 
 

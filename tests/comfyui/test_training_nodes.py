@@ -90,20 +90,14 @@ def test_losses_are_shown_while_it_trains(train, comfy):
     assert any(re.search(r"training: step \d+, loss \d", text) for text in comfy.texts)
 
 
-def test_cancel_raises_comfyuis_own_exception_keeps_the_state_and_resumes_to_the_bit(train, comfy):
+def test_cancel_raises_comfyuis_own_exception_keeps_the_state_and_resumes_to_the_bit(
+    train, comfy, press_cancel
+):
     whole = tensors(train(steps=4, output_dir="whole")[1])
-    comfy.progress.clear()
     comfy.texts.clear()
-    send = comfy.check
-
-    def cancel():
-        if any("training: step 2" in text for text in comfy.texts):
-            raise Interrupted
-
-    comfy.modules["comfy.model_management"].throw_exception_if_processing_interrupted = cancel
+    press_cancel("training: step 2")
     with pytest.raises(Interrupted):
         train(steps=4)
-    comfy.modules["comfy.model_management"].throw_exception_if_processing_interrupted = send
     (kept,) = (comfy.base / "output" / "trained").glob("adapter_cancelled_step*.pt")
     resumed = train(steps=4, resume_path=str(kept.relative_to(comfy.base / "output")))
     assert same(tensors(resumed[1]), whole)
