@@ -234,26 +234,27 @@ class _Overlap(Generic[Job]):
 
     def _stop(self) -> None:
         """End both threads. A sound that was handed over is still written, unless that is interrupted too."""
-        with self._lock:
-            self._is_over = True
-            for stream in self._streams:
-                stream.close()
-        # Nothing is joined before it has ended: an interrupted join takes a thread for ended that is not.
-        last = [thread.submit(_nothing) for thread in (self._reader, self._writer)]
         try:
-            for each in last:
-                self.wait_for(each)
+            self._let_threads_end()
             self._listen()
         except BaseException:
             self._is_unwanted = True
-            for each in last:
-                self.wait_for(each)
+            self._let_threads_end()
             raise
         finally:
             self._reader.shutdown()
             self._writer.shutdown()
             for display in self._displays:
                 display.close()
+
+    def _let_threads_end(self) -> None:
+        with self._lock:
+            self._is_over = True
+            for stream in self._streams:
+                stream.close()
+        # Nothing is joined before it has ended: an interrupted join takes a thread for ended that is not.
+        for thread in (self._reader, self._writer):
+            self.wait_for(thread.submit(_nothing))
 
 
 def _outcome(outcome: Outcome) -> "Finish":

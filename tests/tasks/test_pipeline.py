@@ -226,16 +226,16 @@ def test_a_second_interruption_ends_the_writing_too(
     demo_model, videos: Path, tmp_path: Path, overlapped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping, ended = threading.Event(), []
-    stop = pipeline._Overlap._stop
+    wait_for = pipeline._Overlap.wait_for
 
-    def told_stop(overlap) -> None:
-        stopping.set()
-        stop(overlap)
+    def told_wait(overlap, work) -> None:
+        if overlap._is_over:
+            stopping.set()
+        wait_for(overlap, work)
 
     def write_forever(run, sound, *, on_progress) -> None:
         # Two interruptions that come before the first has ended the model's work are one.
         stopping.wait(PATIENCE)
-        time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGINT)
         try:
             until(lambda: on_progress(Progress("writing video", 0, 1)))
@@ -248,7 +248,7 @@ def test_a_second_interruption_ends_the_writing_too(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "write_sound", write_forever)
-    monkeypatch.setattr(pipeline._Overlap, "_stop", told_stop)
+    monkeypatch.setattr(pipeline._Overlap, "wait_for", told_wait)
     with pytest.raises(KeyboardInterrupt):
         run(demo_model, plan_jobs([videos], tmp_path / "out"), tmp_path / "cache", interrupt_at_b)
     assert ended == ["cancelled"]
