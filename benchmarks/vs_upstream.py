@@ -23,7 +23,7 @@ from selva_audio.files import write_text  # noqa: E402
 from selva_audio.runtime import describe_system  # noqa: E402
 
 from .results import metadata  # noqa: E402
-from .speed import files, fresh, media, stages, training  # noqa: E402
+from .speed import files, fresh, launches, media, stages, training  # noqa: E402
 from .speed.clips import write_clip  # noqa: E402
 from .speed.ours import Ours  # noqa: E402
 from .speed.report import lines  # noqa: E402
@@ -66,6 +66,10 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     chosen += ["whole"] if "whole" in asked.only else []
     if chosen:
         _measure_stages(asked, chosen, device, result)
+    if "launches" in asked.only:
+        result["launches"] = _count_launches(asked, device)
+        _say("launches", result["launches"])
+        _keep(asked, result)
     if "training" in asked.only:
         upstream = Upstream(asked.work, device, torch.float32, TRAINED_DURATION) if asked.selva_dir else None
         result["training"] = training.measure_training(upstream, asked.work, repeats=asked.repeats or 2)
@@ -100,6 +104,16 @@ def _measure_stages(
             _keep(asked, result)
     if "fp32" not in asked.precision and asked.selva_dir:
         result["notes"].append("Errors are against upstream in bf16, because fp32 was not run.")
+
+
+def _count_launches(asked: argparse.Namespace, device: str) -> dict[str, Any]:
+    precision = asked.precision[-1]
+    ours = Ours(asked.work, precision, device, asked.duration)
+    upstream = None
+    if asked.selva_dir:
+        upstream = Upstream(asked.work, device, PRECISIONS[precision], asked.duration)
+    inputs = stages.make_inputs(asked.work, next(iter(asked.video), None), asked.duration)
+    return launches.measure_launches(upstream, ours, inputs)
 
 
 def _measure_processes(asked: argparse.Namespace, result: dict[str, Any]) -> None:
@@ -140,11 +154,13 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
         found["media_memory_ratio"] = reading_and_writing["memory_ratio"]
     counted = [row for name, row in rows.items() if row.get("upstream", {}).get("launched")]
     if counted and len(counted) >= len(stages.STAGES) - 1:
-        found["launch_ratio"] = round(
+        found["dispatch_ratio"] = round(
             sum(row["upstream"]["launched"] for row in counted)
             / sum(row["ours"]["launched"] for row in counted),
             2,
         )
+    if "ratio" in result.get("launches", {}):
+        found["launch_ratio"] = result["launches"]["ratio"]
     processes = {name: row for name, row in result.get("processes", {}).items() if "to_audio" in row}
     pair = [processes.get(f"{side}, 1 s, 1 step") for side in ("upstream", "ours")]
     if all(pair):
@@ -173,7 +189,7 @@ def _say(name: str, row: dict[str, Any]) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    known = [*stages.STAGES, "whole", "media", "cold_start", "memory", "long", "training"]
+    known = [*stages.STAGES, "whole", "media", "cold_start", "memory", "long", "launches", "training"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--selva-dir", type=Path, help="checkout of SelVA; without it, ours alone")
     parser.add_argument("--work", type=Path, default=Path("speed_work"), help="weights and clips, kept")

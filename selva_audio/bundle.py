@@ -14,6 +14,7 @@ from torch import is_grad_enabled, is_inference_mode_enabled, uint8
 
 from .configs import ModelConfig, get_config
 from .errors import InputError, unknown_name
+from .graphs import forget
 from .models.mel import mel_spectrogram
 from .progress import ProgressFn, ignore_progress
 from .runtime import RuntimePolicy, mark_mapped, num_threads, release_memory, trim_memory
@@ -268,6 +269,9 @@ class SelVAModel:
             with self.policy.on_device(*modules):
                 yield modules
         finally:
+            if self.policy.staged:
+                for module in modules:
+                    forget(module)
             if not self.policy.keeps_parts:
                 modules.clear()
                 for name in names:

@@ -11,7 +11,7 @@ import logging
 import mmap
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -122,6 +122,28 @@ def send(tensor: "torch.Tensor", device: str) -> "torch.Tensor":
     if device.startswith("cuda"):
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def can_record(x: "torch.Tensor") -> bool:
+    """Whether work on ``x`` can be recorded as a CUDA graph: on a GPU, while nobody else records."""
+    import torch
+
+    return x.is_cuda and not torch.cuda.is_current_stream_capturing()
+
+
+def record_graph(run: "Callable[[], torch.Tensor]", device: str) -> "tuple[torch.Tensor, Callable[[], None]]":
+    """``run`` as a CUDA graph: the place of its result, and what fills it anew in one launch.
+
+    Raises:
+        RuntimeError: ``run`` does what cannot be recorded, as waiting for a value, or memory is short.
+    """
+    import torch
+
+    graph = torch.cuda.CUDAGraph()
+    # Other threads pin and read frames meanwhile, which would end a capture that heeds them.
+    with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = run()
+    return result, graph.replay
 
 
 def release_memory() -> None:

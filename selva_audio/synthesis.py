@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .adapters.inject import share
 from .bundle import SelVAModel
@@ -24,6 +24,7 @@ from .errors import GenerationError, InputError
 from .features import VideoFeatures
 from .flow import SOLVERS, Velocity, guided_velocity, latent_noise
 from .flow.windows import STEP, Window, join_windows, plan_windows
+from .graphs import Replayed
 from .models.bigvgan import vocode_in_chunks
 from .models.generator import Conditions, concatenate_conditions
 from .options import GenerateOptions
@@ -272,21 +273,23 @@ def decode_latents(
     chunk = round(_VOCODER_CHUNK * config.sample_rate / config.mel.hop_length)
     # One after the other, so that a machine short of memory need not hold both.
     with model.at_work("vae") as (vae,):
+        decode = Replayed(vae, type(vae).decode)
         mels = []
         for index, latent in enumerate(latents):
             on_progress(Progress("decoding", index, 2 * len(latents)))
             latent = latent.to(model.policy.device)
-            decoded = ((window, vae.decode(latent[:, window.first : window.stop])) for window in windows)
+            decoded = ((window, decode(latent[:, window.first : window.stop])) for window in windows)
             mels.append(join_windows(decoded, total, per_latent=2).to(model.policy.home))
-        del vae
+        del vae, decode
     waveforms = []
     with model.at_work("vocoder") as (vocoder,):
+        vocode = Replayed(vocoder, nn.Module.__call__)
         for index, mel in enumerate(mels):
             share = [0.5 + 0.5 * place / len(mels) for place in (index, index + 1)]
             on_take = subtask(on_progress, *share)
             mel = mel.to(model.policy.device)
             on_take(Progress("decoding", 0, 1))
-            waveform = vocoder(mel) if len(windows) == 1 else vocode_in_chunks(vocoder, mel, chunk, on_take)
+            waveform = vocode(mel) if len(windows) == 1 else vocode_in_chunks(vocoder, mel, chunk, on_take)
             waveforms.append(waveform.float().cpu())
         on_progress(Progress("decoding", len(latents), len(latents)))
     waveform = torch.cat(waveforms)

@@ -106,10 +106,7 @@ def measure(
     ``exact`` holds what upstream gives in fp32, by stage: that pass fills it, and later ones are compared
     with it.
     """
-    ours.load(_PARTS[name][1])
-    if upstream is not None:
-        for part in _PARTS[name][0]:
-            getattr(upstream, part)
+    load_parts(name, upstream, ours)
     with tempfile.TemporaryDirectory() as folder:
         theirs, own = _calls(upstream, ours, inputs, Path(folder))[name]
         times = repeats or _REPEATS[name in CHEAP]
@@ -118,6 +115,14 @@ def measure(
         if profile:
             row["ours"]["top"] = top_operations(own, ours.model.policy.device)
     return row
+
+
+def load_parts(name: str, upstream: Upstream | None, ours: Ours) -> None:
+    """Have in memory what a stage needs."""
+    theirs, own = _PARTS[name]
+    ours.load(own)
+    for part in theirs if upstream is not None else ():
+        getattr(upstream, part)
 
 
 def _calls(

@@ -2,7 +2,15 @@
 
 from torch import Tensor
 
-from ..models.generator import Conditions, Generator, concatenate_conditions, share_rows
+from ..graphs import Replayed
+from ..models.generator import (
+    Conditions,
+    Generator,
+    concatenate_conditions,
+    fixed_conditions,
+    fixed_tensors,
+    share_rows,
+)
 from .solvers import Velocity
 
 
@@ -23,16 +31,26 @@ def guided_velocity(
 
     Source: arXiv:2207.12598.
     """
-    if cfg_strength < 1:
-        alone = share_rows(conditional)
-        return lambda t, x: generator.velocity(x, _per_item(t, x), alone)
-    both = share_rows(concatenate_conditions(conditional, unconditional))
+    is_guided = cfg_strength >= 1
+    conditions = concatenate_conditions(conditional, unconditional) if is_guided else conditional
+    step = Replayed(
+        generator,
+        _velocity,
+        *fixed_tensors(share_rows(conditions)),
+        cfg_strength=cfg_strength if is_guided else None,
+    )
+    return lambda t, x: step(x, _per_item(t, x))
 
-    def velocity(t: Tensor, x: Tensor) -> Tensor:
-        with_condition, without = generator.velocity(x, _per_item(t, x), both, copies=2).chunk(2)
-        return cfg_strength * with_condition + (1 - cfg_strength) * without
 
-    return velocity
+def _velocity(
+    generator: Generator, x: Tensor, t: Tensor, *fixed: Tensor, cfg_strength: float | None
+) -> Tensor:
+    """One step's velocity; without guidance where ``cfg_strength`` is None."""
+    conditions = fixed_conditions(fixed)
+    if cfg_strength is None:
+        return generator.velocity(x, t, conditions)
+    with_condition, without = generator.velocity(x, t, conditions, copies=2).chunk(2)
+    return cfg_strength * with_condition + (1 - cfg_strength) * without
 
 
 def _per_item(t: Tensor, x: Tensor) -> Tensor:

@@ -16,11 +16,12 @@ from torch.nn import functional
 
 from ..configs import VocoderConfig
 from ..errors import CheckpointError, InputError
+from ..graphs import Replayed
 from ..progress import Progress, ProgressFn, ignore_progress
 from ..runtime import trim_memory
 from .antialias import ACTIVATION_REACH, AntialiasedActivation
 from .convolution import Convolution, TransposedConvolution
-from .fast_path import asks_for_gradients, has_channels_together
+from .fast_path import asks_for_gradients, has_channels_together, is_on_cpu
 
 _EDGE_KERNEL = 7
 _LONG_HOP = 64
@@ -105,7 +106,7 @@ class BigVGAN(nn.Module):
         """Whether the layout that a CPU is fastest with is worth its cost."""
         rates = itertools.accumulate(self.config.upsample_rates, operator.mul)
         widest = max(rate * width for rate, width in zip(rates, self.config.widths, strict=True))
-        return mel.device.type == "cpu" and mel.shape[0] * mel.shape[2] * widest >= _LARGE
+        return is_on_cpu(mel) and mel.shape[0] * mel.shape[2] * widest >= _LARGE
 
 
 class OverlapAdd(nn.ConvTranspose1d):
@@ -177,12 +178,13 @@ def vocode_in_chunks(
     if chunk_frames < 1:
         raise InputError(f"A vocoder chunk needs 1 frame or more, not {chunk_frames}.")
     frames, hop, margin = mel.shape[-1], vocoder.hop_length, vocoder.receptive_field
+    vocode = Replayed(vocoder, nn.Module.__call__)
     pieces = []
     for start in range(0, frames, chunk_frames):
         on_progress(Progress("vocoding", start, frames))
         end = min(start + chunk_frames, frames)
         first = max(start - margin, 0)
-        wave = vocoder(mel[..., first : end + margin])
+        wave = vocode(mel[..., first : end + margin])
         pieces.append(wave[..., (start - first) * hop : (end - first) * hop].clone())  # not with its margins
         del wave
         trim_memory()

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ..configs import CLIPConfig
 from ..errors import InputError
+from ..graphs import Replayed
 from ..runtime import put_aside
 
 TextTokenizer = Callable[[list[str]], Tensor]
@@ -79,16 +80,17 @@ class CLIP(nn.Module):
             )
         self._check_frames(frames)
         flat = torch.split(frames.flatten(0, 1), _FRAMES_AT_ONCE)
-        embeddings = torch.cat([self._embed(self.vision_model, chunk) for chunk in flat])
+        tower = Replayed(self.vision_model, _pooled)
+        embeddings = torch.cat([self._embed(tower, chunk) for chunk in flat])
         return rearrange(embeddings, "(b t) d -> b t d", b=frames.shape[0])
 
-    def _embed(self, tower: nn.Module, frames: Tensor) -> Tensor:
+    def _embed(self, tower: Replayed, frames: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, embed_dim) float32."""
         mean, std = (frames.new_tensor(values)[:, None, None] for values in (_PIXEL_MEAN, _PIXEL_STD))
         # 384 is no multiple of the patch size 14; the network was trained on the top left 378.
         size = self.config.image_size
         pixels = ((frames - mean) / std)[..., :size, :size]
-        pooled = tower(pixel_values=pixels.to(self.visual_projection.weight.dtype)).pooler_output
+        pooled = tower(pixels.to(self.visual_projection.weight.dtype))
         return functional.normalize(self.visual_projection(pooled).float(), dim=-1)
 
     def _check_frames(self, frames: Tensor) -> None:
@@ -98,6 +100,11 @@ class CLIP(nn.Module):
                 f"CLIP frames have the shape {tuple(frames.shape)}; (B, T, 3, {size}, {size}) with at least "
                 f"one frame is needed. Resize the frames to {size}x{size}."
             )
+
+
+def _pooled(tower: nn.Module, pixels: Tensor) -> Tensor:
+    pooled: Tensor = tower(pixel_values=pixels).pooler_output
+    return pooled
 
 
 def _let_go(layer: nn.Module, *_: Any) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..runtime import has_bf16_arithmetic
-from .fast_path import asks_for_gradients, has_channels_together
+from .fast_path import asks_for_gradients, has_channels_together, is_on_cpu
 
 # Preparing a convolution takes torch's CPU library time in proportion to the samples of an item (95 ms
 # for 128,000 in bfloat16, where the sum itself takes 5), so a long sound is cut into a batch of short ones.
@@ -106,6 +106,6 @@ def _phases(weight: Tensor, stride: int, padding: int) -> Tensor:
 def _in_fast_format(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """In the number format of the weights, or in float32 where the CPU would only imitate bfloat16."""
     dtype = weight.dtype
-    if dtype == torch.bfloat16 and x.device.type == "cpu" and not has_bf16_arithmetic():
+    if dtype == torch.bfloat16 and is_on_cpu(x) and not has_bf16_arithmetic():
         dtype = torch.float32
     return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)

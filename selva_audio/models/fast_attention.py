@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fast_path import FORMATS, array, in_threads
+from .fast_path import FORMATS, array, in_threads, is_on_cpu
 
 _LANES = 16
 _PLACES_PER_THREAD = 32
@@ -19,7 +19,7 @@ _PLACES_PER_THREAD = 32
 def can_attend_over_time(qkv: Tensor, num_times: int) -> bool:
     """Whether ``attend_over_time`` may be used; not where gradients are asked for, nor without numba."""
     return (
-        qkv.device.type == "cpu"
+        is_on_cpu(qkv)
         and qkv.dtype in FORMATS
         and qkv.is_contiguous()
         and qkv.shape[-1] % _LANES == 0

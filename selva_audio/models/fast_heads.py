@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .fast_path import FORMATS, array, in_threads
+from .fast_path import FORMATS, array, in_threads, is_on_cpu
 
 _LANES = 16
 _TOKENS_PER_THREAD = 128
@@ -21,9 +21,8 @@ def can_split_heads(qkv: Tensor, query_weight: Tensor, key_weight: Tensor) -> bo
     """Whether ``split_heads`` may be used; not where the norms are trained, nor without numba."""
     is_trained = query_weight.requires_grad or key_weight.requires_grad
     return (
-        qkv.device.type == "cpu"
+        is_on_cpu(qkv, query_weight)
         and qkv.dtype in FORMATS
-        and query_weight.device.type == "cpu"
         and len(query_weight) % _LANES == 0
         and not (torch.is_grad_enabled() and is_trained)
         and not torch.compiler.is_compiling()

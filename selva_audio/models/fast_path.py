@@ -5,8 +5,10 @@ A vocoder lays out its channels side by side where that pays, and every layer se
 Letters: B batch, C channels, L samples.
 """
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -17,6 +19,28 @@ from torch import Tensor, nn
 Item = TypeVar("Item")
 
 FORMATS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+class _Plain(threading.local):
+    is_asked_for = False
+
+
+_plain = _Plain()
+
+
+@contextlib.contextmanager
+def plain_forms() -> Iterator[None]:
+    """Have every layer run as it does on a GPU inside the block, as far as this thread goes."""
+    before, _plain.is_asked_for = _plain.is_asked_for, True
+    try:
+        yield
+    finally:
+        _plain.is_asked_for = before
+
+
+def is_on_cpu(*tensors: Tensor) -> bool:
+    """Whether all tensors are where forms for a CPU may be used on them."""
+    return not _plain.is_asked_for and all(each.device.type == "cpu" for each in tensors)
 
 
 def has_channels_together(x: Tensor) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..runtime import put_aside
-from .fast_path import FORMATS, array, asks_for_gradients, in_threads
+from .fast_path import FORMATS, array, asks_for_gradients, in_threads, is_on_cpu
 
 _SWITCH = "SELVA_MATRIX_UNIT"
 _SIDE = 32  # of the unit's blocks; rows and columns come in this many
@@ -76,8 +76,7 @@ def can_multiply(x: Tensor, layer: nn.Linear | nn.Conv1d) -> bool:
     """
     weight = layer.weight
     return (
-        x.device.type == "cpu"
-        and weight.device.type == "cpu"
+        is_on_cpu(x, weight)
         and x.dtype == weight.dtype
         and x.dtype in FORMATS
         and x.numel() >= _FEWEST_TOKENS * x.shape[-1]
@@ -85,15 +84,20 @@ def can_multiply(x: Tensor, layer: nn.Linear | nn.Conv1d) -> bool:
         and weight.shape[0] % _SIDE == 0
         and weight.shape[1] % _SIDE == 0
         and not asks_for_gradients(x, layer)
-        and not (x.dtype == torch.float32 and (torch.is_grad_enabled() or _exact.is_asked_for))
+        and not wants_exact_float32(x)
         and not torch.compiler.is_compiling()
         and compiler() is not None
     )
 
 
+def wants_exact_float32(x: Tensor) -> bool:
+    """Whether float32 is to be as exact as torch has it: where something is differentiated."""
+    return x.dtype == torch.float32 and (torch.is_grad_enabled() or _exact.is_asked_for)
+
+
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
-    """No float32 is split inside the block, whose result is a part of what is differentiated."""
+    """Keep float32 exact inside the block, whose result is a part of what is differentiated."""
     before = _exact.is_asked_for
     _exact.is_asked_for = True
     try:

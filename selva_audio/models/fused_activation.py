@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .fast_path import FORMATS, array, asks_for_gradients, has_channels_together, in_threads
+from .fast_path import FORMATS, array, asks_for_gradients, has_channels_together, in_threads, is_on_cpu
 
 _VALUES_PER_THREAD = 2**18
 
@@ -26,10 +26,10 @@ def can_fuse(x: Tensor, module: nn.Module) -> bool:
     asked for, as it has none, nor without numba.
     """
     return (
-        x.device.type == "cpu"
+        is_on_cpu(x, *module.parameters())
         and has_channels_together(x)
         and x.dtype in FORMATS
-        and all(each.device.type == "cpu" and each.dtype in FORMATS for each in module.parameters())
+        and all(each.dtype in FORMATS for each in module.parameters())
         and not asks_for_gradients(x, module)
         and not torch.compiler.is_compiling()
         and compiler() is not None

@@ -7,6 +7,7 @@ generator may be built on the meta device and used right after its state dict is
 Shape letters: B batch, N latent tokens, C latent channels, D model width, S sync segments.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -74,6 +75,19 @@ def concatenate_conditions(first: Conditions, second: Conditions) -> Conditions:
         torch.cat((first.text_c, second.text_c)),
         None if first.groups is None or second.groups is None else torch.cat((first.groups, second.groups)),
     )
+
+
+def fixed_tensors(conditions: Conditions) -> tuple[Tensor, ...]:
+    """What ``Generator.velocity`` reads of the conditions."""
+    parts = conditions.clip, conditions.sync, conditions.text, conditions.clip_c, conditions.text_c
+    return parts if conditions.shared is None else parts + conditions.shared
+
+
+def fixed_conditions(tensors: Sequence[Tensor]) -> Conditions:
+    """Conditions that hold what ``fixed_tensors`` gave."""
+    clip, sync, text, clip_c, text_c, *rows = tensors
+    shared = (rows[0], rows[1]) if rows else None
+    return Conditions(clip, sync, text, clip_c, text_c, shared=shared)
 
 
 class Generator(nn.Module):

@@ -15,14 +15,16 @@ from torch.nn import functional
 
 from ..configs import SEGMENT_FRAMES, SEGMENT_STEP, VideoEncoderConfig
 from ..errors import InputError
+from ..graphs import Replayed
 from .fast_attention import attend_over_time, can_attend_over_time
+from .fast_path import is_on_cpu
 from .layers import Linear
 
 NORM_EPS = 1e-6
 INIT_STD = 0.02
-# A published segment has 1568 tokens, so it runs alone: on one CPU thread that took 2.8 s a segment, four
-# together 4.1 s, and the result depends on no neighbour. Toy segments are batched.
-TOKENS_AT_ONCE = 2048
+# A published segment has 1568 tokens, so it runs alone on a CPU: on one thread that took 2.8 s a segment,
+# four together 4.1 s, and the result depends on no neighbour. Toy segments, and all on a GPU, are batched.
+TOKENS_AT_ONCE, TOKENS_AT_ONCE_ON_GPU = 2048, 16384
 
 
 class Synchformer(nn.Module):
@@ -56,11 +58,9 @@ class Synchformer(nn.Module):
     def encode_segments(self, segments: Tensor) -> Tensor:
         """Features of segments already cut: (B, S, 16, 3, H, W) -> (B, 8S, D) float32."""
         check_segments(segments, self.config.image_size)
-        extractor = self.vfeat_extractor
-        features = [
-            extractor.aggregate(extractor.tokens(chunk))
-            for chunk, _ in chunk_segments(segments, segments_at_once(self.config))
-        ]
+        encode = Replayed(self.vfeat_extractor, Motionformer.encode)
+        chunks = chunk_segments(segments, segments_at_once(self.config, segments))
+        features = [encode(chunk) for chunk, _ in chunks]
         return join_segments(features, segments.shape[0])
 
 
@@ -81,6 +81,10 @@ class Motionformer(nn.Module):
         self.blocks = nn.ModuleList(DividedBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.spatial_attn_agg = SpatialAggregation(config)
+
+    def encode(self, segments: Tensor) -> Tensor:
+        """(N, 16, 3, H, W) -> (N, T, D)."""
+        return self.aggregate(self.tokens(segments))
 
     def tokens(self, segments: Tensor) -> Tensor:
         """(N, 16, 3, H, W) of any float type -> normed patch tokens (N, T, P, D) in the parameters' type."""
@@ -267,10 +271,11 @@ def check_segments(segments: Tensor, image_size: int) -> None:
         )
 
 
-def segments_at_once(config: VideoEncoderConfig) -> int:
+def segments_at_once(config: VideoEncoderConfig, segments: Tensor) -> int:
     """Segments that go through the network together; changes memory and speed, not the result."""
+    tokens = TOKENS_AT_ONCE if is_on_cpu(segments) else TOKENS_AT_ONCE_ON_GPU
     times = SEGMENT_FRAMES // config.patch_frames
-    return max(1, TOKENS_AT_ONCE // (times * (config.image_size // config.patch_size) ** 2))
+    return max(1, tokens // (times * (config.image_size // config.patch_size) ** 2))
 
 
 def chunk_segments(segments: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:

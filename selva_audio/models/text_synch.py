@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ..configs import VideoEncoderConfig
 from ..errors import InputError
+from ..graphs import Replayed
 from . import synchformer
 from .layers import GatedMLP, Linear, head_norm, hidden_width
 from .synchformer import (
@@ -77,10 +78,9 @@ class TextSynch(nn.Module):
         check_segments(segments, self.config.image_size)
         self._check_text(text, mask, segments.shape[0])
         memory = self._text_memory(text, mask)
-        features = [
-            self._encode_chunk(chunk, TextMemory(*(each[owners] for each in memory)))
-            for chunk, owners in chunk_segments(segments, segments_at_once(self.config))
-        ]
+        encode = Replayed(self, TextSynch._encode_chunk)
+        chunks = chunk_segments(segments, segments_at_once(self.config, segments))
+        features = [encode(chunk, *(each[owners] for each in memory)) for chunk, owners in chunks]
         return join_segments(features, segments.shape[0])
 
     @property
@@ -96,9 +96,9 @@ class TextSynch(nn.Module):
         key, value = self._cross_block.attn.key_value(self.text_proj(sequence))
         return TextMemory(key, value, whole_mask[:, None, None])
 
-    def _encode_chunk(self, segments: Tensor, memory: TextMemory) -> Tensor:
+    def _encode_chunk(self, segments: Tensor, *memory: Tensor) -> Tensor:
         tokens = self.vfeat_extractor.tokens(segments)  # (n, T, P, D)
-        attended = self._cross_block(tokens.flatten(1, 2), memory)
+        attended = self._cross_block(tokens.flatten(1, 2), TextMemory(*memory))
         return self.vfeat_extractor.aggregate(attended.view_as(tokens))
 
     def _check_text(self, text: Tensor, mask: Tensor, batch: int) -> None:

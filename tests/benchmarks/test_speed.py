@@ -38,6 +38,7 @@ RESULT = {
         },
         "b.mp4": {"upstream": {"seconds": 10.0, "above_gb": 1.5}, "ours": {"not run": "no video"}},
     },
+    "launches": {"ours": {"first": 90, "later": 10}, "upstream": 300},
     "notes": ["a note"],
     "end_to_end": {"fp32_ratio": 1.2},
     "vocoder_ratio": 4.0,
@@ -91,6 +92,7 @@ def test_the_account_tells_what_holds_what_falls_short_and_what_was_not_run() ->
     assert "| LoRA step | not run | >= 1.5 | - |" in told
     assert "| a.mp4 | 10 | 0.5 | 20 | 1.5 | 0.1 | 15 |" in told
     assert "| b.mp4 | not run: no video | - | - | 1.5 | - | - |" in told
+    assert "upstream 300 for each clip, ours 90 for the first, 10 for the later." in told
     assert told.endswith("- a note")
     assert [lookup(RESULT, key) for key, *_ in BARS].count(None) == len(BARS) - 2
 
