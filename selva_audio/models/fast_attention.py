@@ -3,14 +3,10 @@
 Letters: B batch, T times, P places, H heads, E channels of one head.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from .fast_path import FORMATS, array, in_threads, is_on_cpu
+from .fast_path import FORMATS, array, in_threads, is_on_cpu, steps_of
 
 _LANES = 16
 _PLACES_PER_THREAD = 32
@@ -26,7 +22,7 @@ def can_attend_over_time(qkv: Tensor, num_times: int) -> bool:
         and num_times < _LANES
         and not (torch.is_grad_enabled() and qkv.requires_grad)
         and not torch.compiler.is_compiling()
-        and compiler() is not None
+        and steps_of("attention") is not None
     )
 
 
@@ -40,7 +36,7 @@ def attend_over_time(qkv: Tensor, num_times: int) -> Tensor:
     Returns:
         (B, 1 + T P, H, E); what the first token sees is left to the caller.
     """
-    compiled = compiler()
+    compiled = steps_of("attention")
     assert compiled is not None
     batch, tokens, _, heads, width = qkv.shape
     num_places = (tokens - 1) // num_times
@@ -52,14 +48,3 @@ def attend_over_time(qkv: Tensor, num_times: int) -> Tensor:
         lambda first, last, each: step(*each, *sizes, first, last), work, num_places, _PLACES_PER_THREAD
     )
     return out
-
-
-@functools.cache
-def compiler() -> Callable[[str], Any] | None:
-    """What makes the step for a number format; None where numba is absent, does not load or is off."""
-    try:
-        from .kernels import attention
-        from .kernels.compiled import can_compile
-    except ImportError:
-        return None
-    return attention.compiled if can_compile() else None

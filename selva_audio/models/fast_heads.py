@@ -3,15 +3,13 @@
 Letters: B batch, N tokens, H heads, E channels of one head.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .fast_path import FORMATS, array, in_threads, is_on_cpu
+from .fast_path import FORMATS, array, in_threads, is_on_cpu, steps_of
 
 _LANES = 16
 _TOKENS_PER_THREAD = 128
@@ -26,7 +24,7 @@ def can_split_heads(qkv: Tensor, query_weight: Tensor, key_weight: Tensor) -> bo
         and len(query_weight) % _LANES == 0
         and not (torch.is_grad_enabled() and is_trained)
         and not torch.compiler.is_compiling()
-        and compiler() is not None
+        and steps_of("heads") is not None
     )
 
 
@@ -91,18 +89,8 @@ class _Heads(torch.autograd.Function):
         return out, None, None, None, None
 
 
-@functools.cache
-def compiler() -> Callable[[str], tuple[Any, Any]] | None:
-    """What makes the two steps for a number format; None where numba is absent, does not load or is off."""
-    try:
-        from .kernels import heads
-        from .kernels.compiled import can_compile
-    except ImportError:
-        return None
-    return heads.compiled if can_compile() else None
-
-
 def _compiled(dtype: torch.dtype) -> tuple[Any, Any]:
-    compiled = compiler()
+    compiled = steps_of("heads")
     assert compiled is not None
-    return compiled(FORMATS[dtype])
+    split, join = compiled(FORMATS[dtype])
+    return split, join

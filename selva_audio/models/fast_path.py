@@ -6,6 +6,8 @@ Letters: B batch, C channels, L samples.
 """
 
 import contextlib
+import functools
+import importlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +43,21 @@ def plain_forms() -> Iterator[None]:
 def is_on_cpu(*tensors: Tensor) -> bool:
     """Whether all tensors are where forms for a CPU may be used on them."""
     return not _plain.is_asked_for and all(each.device.type == "cpu" for each in tensors)
+
+
+@functools.cache
+def steps_of(name: str) -> Callable[..., Any] | None:
+    """What makes the steps of ``kernels.<name>`` for number formats.
+
+    None where numba is absent, does not load or is off.
+    """
+    try:
+        kernel = importlib.import_module(f".kernels.{name}", __package__)
+        from .kernels.compiled import can_compile
+    except ImportError:
+        return None
+    made: Callable[..., Any] = kernel.compiled
+    return made if can_compile() else None
 
 
 def has_channels_together(x: Tensor) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..runtime import put_aside
-from .fast_path import FORMATS, array, asks_for_gradients, in_threads, is_on_cpu
+from .fast_path import FORMATS, array, asks_for_gradients, in_threads, is_on_cpu, steps_of
 
 _SWITCH = "SELVA_MATRIX_UNIT"
 _SIDE = 32  # of the unit's blocks; rows and columns come in this many
@@ -148,7 +148,7 @@ def product(
 
 
 @functools.cache
-def compiler() -> Callable[[str], Any] | None:
+def compiler() -> Callable[..., Any] | None:
     """What makes the step for a number format.
 
     None without numba, without the unit, where the system does not lend it, or where
@@ -160,12 +160,10 @@ def compiler() -> Callable[[str], Any] | None:
     try:
         if lend is None or not torch.cpu._is_amx_tile_supported() or not lend():
             return None
-        from .kernels import product
-        from .kernels.compiled import can_compile
         from .kernels.unit import is_known
     except (ImportError, AttributeError):
         return None
-    return product.compiled if can_compile() and is_known() else None
+    return steps_of("product") if is_known() else None
 
 
 @functools.cache

@@ -7,14 +7,18 @@ whatever the number format of the module.
 Letters: B batch, C channels, L samples.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from .fast_path import FORMATS, array, asks_for_gradients, has_channels_together, in_threads, is_on_cpu
+from .fast_path import (
+    FORMATS,
+    array,
+    asks_for_gradients,
+    has_channels_together,
+    in_threads,
+    is_on_cpu,
+    steps_of,
+)
 
 _VALUES_PER_THREAD = 2**18
 
@@ -32,7 +36,7 @@ def can_fuse(x: Tensor, module: nn.Module) -> bool:
         and all(each.dtype in FORMATS for each in module.parameters())
         and not asks_for_gradients(x, module)
         and not torch.compiler.is_compiling()
-        and compiler() is not None
+        and steps_of("snake") is not None
     )
 
 
@@ -51,7 +55,7 @@ def fused_activation(
     Returns:
         (B, C, L) in the number format of ``log_frequency``, channels side by side in memory.
     """
-    compiled = compiler()
+    compiled = steps_of("snake")
     assert compiled is not None
     channels, length = x.shape[1:]
     rows = x.detach().transpose(1, 2).contiguous()
@@ -68,14 +72,3 @@ def fused_activation(
         -(-_VALUES_PER_THREAD // channels),
     )
     return out.transpose(1, 2)
-
-
-@functools.cache
-def compiler() -> Callable[[str, str], Any] | None:
-    """What makes the step for two number formats; None where numba is absent, does not load or is off."""
-    try:
-        from .kernels import snake
-        from .kernels.compiled import can_compile
-    except ImportError:
-        return None
-    return snake.compiled if can_compile() else None

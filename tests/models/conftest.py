@@ -1,7 +1,29 @@
 """The recorded small layers, and modules filled by the rule they were recorded with."""
 
+import sys
+
 import pytest
 import torch
+
+from selva_audio.models import fast_path, fast_product
+
+
+@pytest.fixture
+def asked_anew():
+    """What is remembered of numba and the CPU is asked for again in the test, and after it."""
+    for question in (fast_path.steps_of, fast_product.compiler):
+        question.cache_clear()
+    yield
+    for question in (fast_path.steps_of, fast_product.compiler):
+        question.cache_clear()
+
+
+@pytest.fixture
+def without_numba(asked_anew, monkeypatch):
+    """A Python that has no numba."""
+    for name in [name for name in sys.modules if name.startswith("selva_audio.models.kernels.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "numba", None)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,10 @@
-import sys
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from selva_audio.models import fast_attention
-from selva_audio.models.fast_attention import attend_over_time, can_attend_over_time, compiler
+from selva_audio.models.fast_attention import attend_over_time, can_attend_over_time
 from selva_audio.models.synchformer import DividedAttention
 
 pytest.importorskip("numba")
@@ -82,13 +79,5 @@ def test_what_is_not_a_number_stays_so():
     assert found[:, [0, 1, 3]].isfinite().all() and found[:, 2, 1].isfinite().all()
 
 
-def test_without_numba_the_plain_form_runs(monkeypatch):
-    for name in ("selva_audio.models.kernels.attention", "selva_audio.models.kernels.compiled"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delattr("selva_audio.models.kernels.attention", raising=False)
-    monkeypatch.setitem(sys.modules, "numba", None)
-    compiler.cache_clear()
-    try:
-        assert not can_attend_over_time(projections(1, 8, 4, 2, 16, torch.float32), 8)
-    finally:
-        fast_attention.compiler.cache_clear()
+def test_without_numba_the_plain_form_runs(without_numba):
+    assert not can_attend_over_time(projections(1, 8, 4, 2, 16, torch.float32), 8)

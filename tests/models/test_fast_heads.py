@@ -1,11 +1,9 @@
-import sys
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selva_audio.models.fast_heads import can_split_heads, compiler, split_heads
+from selva_audio.models.fast_heads import can_split_heads, split_heads
 from selva_audio.models.transformer import SelfAttention, rope_table
 
 pytest.importorskip("numba")
@@ -88,14 +86,6 @@ def test_odd_sizes_and_formats_stay_with_the_plain_form():
     assert not can_split_heads(torch.zeros(1, 5, 96, device="meta"), weight, weight)
 
 
-def test_without_numba_the_plain_form_runs(monkeypatch):
-    for name in ("selva_audio.models.kernels.heads", "selva_audio.models.kernels.compiled"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delattr("selva_audio.models.kernels.heads", raising=False)
-    monkeypatch.setitem(sys.modules, "numba", None)
-    compiler.cache_clear()
-    try:
-        weight = torch.ones(16)
-        assert not can_split_heads(torch.zeros(1, 5, 96), weight, weight)
-    finally:
-        compiler.cache_clear()
+def test_without_numba_the_plain_form_runs(without_numba):
+    weight = torch.ones(16)
+    assert not can_split_heads(torch.zeros(1, 5, 96), weight, weight)

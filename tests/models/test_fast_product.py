@@ -1,5 +1,4 @@
 import gc
-import sys
 
 import pytest
 import torch
@@ -209,18 +208,11 @@ def test_small_weights_stay_with_the_plain_form(monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["switch", "numba"])
-def test_without_numba_or_with_the_switch_off_the_plain_form_runs(monkeypatch, how):
+def test_without_numba_or_with_the_switch_off_the_plain_form_runs(asked_anew, monkeypatch, request, how):
     if how == "switch":
         monkeypatch.setenv("SELVA_MATRIX_UNIT", "off")
     else:
-        for name in ("selva_audio.models.kernels.product", "selva_audio.models.kernels.compiled"):
-            monkeypatch.delitem(sys.modules, name, raising=False)
-        monkeypatch.delattr("selva_audio.models.kernels.product", raising=False)
-        monkeypatch.setitem(sys.modules, "numba", None)
-    compiler.cache_clear()
-    try:
-        layer, x = layer_of(64, 64), values(100, 64)
-        assert not can_multiply(x, layer)
-        assert torch.equal(layer(x), functional.linear(x, layer.weight, layer.bias))
-    finally:
-        compiler.cache_clear()
+        request.getfixturevalue("without_numba")
+    layer, x = layer_of(64, 64), values(100, 64)
+    assert not can_multiply(x, layer)
+    assert torch.equal(layer(x), functional.linear(x, layer.weight, layer.bias))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from selva_audio.models import antialias, fused_activation
 from selva_audio.models.antialias import AntialiasedActivation, antialias_filter, downsample2, upsample2
-from selva_audio.models.fused_activation import can_fuse, compiler
+from selva_audio.models.fast_path import steps_of
+from selva_audio.models.fused_activation import can_fuse
 
 pytest.importorskip("numba")
 
@@ -129,29 +130,17 @@ def test_gradients_flow_for_channels_side_by_side():
         assert torch.allclose(one, other, atol=1e-5) and one.abs().max() > 0
 
 
-def test_without_numba_the_plain_form_runs(monkeypatch):
-    compiler.cache_clear()
-    for name in ("selva_audio.models.kernels.snake", "selva_audio.models.kernels.compiled"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delattr("selva_audio.models.kernels.snake", raising=False)
-    monkeypatch.setitem(sys.modules, "numba", None)
-    try:
-        module, x = activation_of(3), torch.randn(1, 3, 20)
-        assert not can_fuse(together(x), module)
-        assert torch.allclose(module(together(x)), plain(module, x), atol=1e-6)
-    finally:
-        compiler.cache_clear()
+def test_without_numba_the_plain_form_runs(without_numba):
+    module, x = activation_of(3), torch.randn(1, 3, 20)
+    assert not can_fuse(together(x), module)
+    assert torch.allclose(module(together(x)), plain(module, x), atol=1e-6)
 
 
-def test_nothing_is_fused_where_compiling_is_off(monkeypatch):
+def test_nothing_is_fused_where_compiling_is_off(asked_anew, monkeypatch):
     import numba
 
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    compiler.cache_clear()
-    try:
-        assert compiler() is None
-    finally:
-        compiler.cache_clear()
+    assert steps_of("snake") is None
 
 
 def test_rounded_standard_filters_are_taken_unrounded():
