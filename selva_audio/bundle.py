@@ -249,6 +249,7 @@ class SelVAModel:
         try:
             for module in others:
                 module.to("cpu")
+                forget(module)
             release_memory()
             yield
         finally:

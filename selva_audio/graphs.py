@@ -5,6 +5,7 @@ graph) runs the same kernels on the same places in memory without Python. The fi
 is, the second is recorded and compared with its recording, and later ones are replayed.
 """
 
+import enum
 import functools
 import itertools
 import logging
@@ -128,6 +129,13 @@ class _Recording:
             self._holds = fixed
 
 
+class _Mark(enum.Enum):
+    """What is known of a kind of step that has no recording."""
+
+    SEEN_ONCE = enum.auto()
+    CANNOT_BE_RECORDED = enum.auto()
+
+
 class _Recordings:
     """Those of one module, valid while its weights are at ``addresses``; the last few are kept."""
 
@@ -135,8 +143,7 @@ class _Recordings:
         self.addresses = addresses
         self._is_hooked = is_hooked
         self._lock = threading.Lock()
-        # By kind; False: seen once, None: cannot be recorded.
-        self._kept: OrderedDict[Hashable, _Recording | bool | None] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _Recording | _Mark] = OrderedDict()
 
     def run(
         self,
@@ -150,15 +157,18 @@ class _Recordings:
             return run(*tensors, *fixed)
         kind = (key, *((each.shape, each.dtype, each.device) for each in (*tensors, *fixed)))
         with self._lock:
-            found = self._kept.get(kind, True)
-            if isinstance(found, _Recording):
-                self._kept.move_to_end(kind)
-                return found(tensors, fixed)
+            known = self._kept.pop(kind, None)
+            if isinstance(known, _Recording):
+                self._kept[kind] = known  # the last one now
+                return known(tensors, fixed)
             result = run(*tensors, *fixed)
-            if found is not None:
-                self._kept[kind] = False if found else _recorded(run, tensors, fixed, result)
-                while len(self._kept) > _KEPT_PER_MODULE:
-                    self._kept.popitem(last=False)
+            if known is None:
+                known = _Mark.SEEN_ONCE
+            elif known is _Mark.SEEN_ONCE:
+                known = _recorded(run, tensors, fixed, result) or _Mark.CANNOT_BE_RECORDED
+            self._kept[kind] = known
+            while len(self._kept) > _KEPT_PER_MODULE:
+                self._kept.popitem(last=False)
             return result
 
 
