@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .compiled_activation import can_compile, compiled_activation
 from .fused_activation import can_fuse, fused_activation
 
 NUM_TAPS = 12
@@ -49,8 +50,10 @@ class AntialiasedActivation(nn.Module):
         """(B, C, L) -> (B, C, L), in the number format of the module."""
         up, down = self.upsample.filter, self.downsample.lowpass.filter
         if can_fuse(x, self):
-            beta = self.act.alpha if self.act.beta is None else self.act.beta
-            return fused_activation(x, self.act.alpha, beta, _unrounded(up), _unrounded(down))
+            taps = _unrounded(up), _unrounded(down)
+            return fused_activation(x, self.act.alpha, self.act.magnitude, *taps)
+        if can_compile(x):
+            return compiled_activation(x, self.act.alpha, self.act.magnitude, up, down)
         return downsample2(self.act(upsample2(x.to(up.dtype), up)), down)
 
 
@@ -62,10 +65,14 @@ class Snake(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(channels))
         self.beta = nn.Parameter(torch.zeros(channels)) if kind == "snakebeta" else None
 
+    @property
+    def magnitude(self) -> Tensor:
+        """(C) logarithms of what the squared sine is divided by."""
+        return self.alpha if self.beta is None else self.beta
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, L) -> (B, C, L)."""
-        frequency = self.alpha.exp()[:, None]
-        magnitude = frequency if self.beta is None else self.beta.exp()[:, None]
+        frequency, magnitude = (each.exp()[:, None] for each in (self.alpha, self.magnitude))
         sine = torch.sin(x * frequency)
         return torch.addcmul(x, sine * (1 / (magnitude + _EPSILON)), sine)
 
