@@ -26,7 +26,8 @@ class LoadOptions(Options):
     precision: Precision = Field(default="bf16", description="Number format of the weights.")
     offload: Offload = Field(
         default="auto",
-        description="Keep all parts on the GPU, or bring each in for its stage; auto: keep from 16 GB.",
+        description="Keep all parts on the GPU, or bring each in for its stage; auto: keep from 16 GB. "
+        "On a CPU, keep_in_vram keeps parts in memory after their stage.",
     )
     models_dir: Path | None = Field(
         default=None, description="Folder with the weight files; looked at first."
