@@ -25,13 +25,10 @@ STAGES = ["reading and encoding video", "sampling", "decoding", "writing video"]
 
 @pytest.fixture
 def interruptible():
-    """The signal handlers of the command, taken back afterwards."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """The signal handlers of the command."""
     interruption.watch()
     yield
     interruption.arrived = False
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -247,6 +247,8 @@ def test_a_second_interruption_ends_the_writing_too(
         if job.output.stem == "b" and progress.stage == "sampling":
             raise KeyboardInterrupt
 
+    # What a shell runs in the background ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(pipeline, "write_sound", write_forever)
     monkeypatch.setattr(pipeline._Overlap, "wait_for", told_wait)
     with pytest.raises(KeyboardInterrupt):
