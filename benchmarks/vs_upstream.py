@@ -70,9 +70,12 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         result["launches"] = _count_launches(asked, device)
         _say("launches", result["launches"])
         _keep(asked, result)
-    if "training" in asked.only:
-        upstream = Upstream(asked.work, device, torch.float32, TRAINED_DURATION) if asked.selva_dir else None
-        result["training"] = training.measure_training(upstream, asked.work, repeats=asked.repeats or 2)
+    for precision in asked.precision if "training" in asked.only else ():
+        dtype = PRECISIONS[precision]
+        upstream = Upstream(asked.work, device, dtype, TRAINED_DURATION) if asked.selva_dir else None
+        row = training.measure_training(upstream, asked.work, dtype, repeats=asked.repeats or 2)
+        result.setdefault("training", {})[precision] = row
+        _say(f"{precision} training", row)
         _keep(asked, result)
     if "media" in asked.only:
         result["media"] = media.measure_media(asked.work, asked.video, asked.duration, asked.selva_dir)
@@ -172,8 +175,11 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
             long = processes["ours, 64 s"]
             found["long_cost"] = round(long["to_end"] / 8 / usual["to_end"], 3)
             found["long_memory"] = round(long["peak_gb"] / usual["peak_gb"], 3)
-    if "ratio" in result.get("training", {}):
-        found["training_ratio"] = result["training"]["ratio"]
+    rows = result.get("training", {})
+    if "ratio" in rows.get("bf16", {}):
+        found["training_ratio"] = rows["bf16"]["ratio"]
+    if "gradients" in rows.get("fp32", {}):
+        found["training_gradients"] = rows["fp32"]["gradients"]
     return found
 
 

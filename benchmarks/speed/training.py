@@ -23,12 +23,12 @@ _CLIPS = 8
 
 
 def measure_training(
-    upstream: Upstream | None, work: Path, *, repeats: int, batch: int = 4
+    upstream: Upstream | None, work: Path, dtype: torch.dtype, *, repeats: int, batch: int = 4
 ) -> dict[str, Any]:
-    """Seconds of a step in fp32, ratio, and the largest difference of a gradient."""
+    """Seconds of a step with weights in ``dtype``, ratio, and the largest difference of a gradient."""
     options = LoraOptions(batch_size=batch, lr=1e-4, latent_mode="mode")
     state = torch.load(work / "weights" / "generator_small_16k_sup_5.pth", weights_only=True)
-    generator = load_component("generator", VARIANT, state).requires_grad_(False)
+    generator = load_component("generator", VARIANT, state).requires_grad_(False).to(dtype)
     training = LoraTraining(
         generator,
         random_clips(VARIANT, _CLIPS),
@@ -59,10 +59,10 @@ def measure_training(
     def theirs(run: int) -> float:
         net.zero_grad()
         drawn = training._draw(run, partial(keyed, 0, run))
-        clip, sync, text = training._conditions(drawn)
         t = drawn.t[:, None, None]
-        error = net((1 - t) * drawn.x0 + t * drawn.x1, clip, sync, text, drawn.t) - (drawn.x1 - drawn.x0)
-        loss = error.square().mean()
+        x = (1 - t) * drawn.x0 + t * drawn.x1
+        features = (each.to(dtype) for each in (x, *training._conditions(drawn)))
+        loss = (net(*features, drawn.t.to(dtype)).float() - (drawn.x1 - drawn.x0)).square().mean()
         loss.backward()
         return float(loss.detach())
 

@@ -38,6 +38,8 @@ RESULT = {
         },
         "b.mp4": {"upstream": {"seconds": 10.0, "above_gb": 1.5}, "ours": {"not run": "no video"}},
     },
+    "training": {"fp32": {"batch": 4, "layers": 80, "ours": {"seconds": 3.0}}},
+    "training_gradients": 2e-5,
     "launches": {"ours": {"first": 90, "later": 10}, "upstream": 300},
     "notes": ["a note"],
     "end_to_end": {"fp32_ratio": 1.2},
@@ -89,12 +91,14 @@ def test_the_account_tells_what_holds_what_falls_short_and_what_was_not_run() ->
     assert "| upstream, 8 s | not run: no space left |" in told
     assert "| end to end, fp32 | 1.20 | >= 1.5 | falls short |" in told
     assert "| vocoder, default precision | 4.00 | >= 4 | holds |" in told
-    assert "| LoRA step | not run | >= 1.5 | - |" in told
+    assert "| LoRA step, default precision | not run | >= 1.5 | - |" in told
+    assert "| LoRA step, fp32: difference of gradients | 2.0e-05 | <= 1e-05 | falls short |" in told
+    assert "LoRA step, fp32, 4 clips, 80 layers: ours 3.0 CPU s." in told
     assert "| a.mp4 | 10 | 0.5 | 20 | 1.5 | 0.1 | 15 |" in told
     assert "| b.mp4 | not run: no video | - | - | 1.5 | - | - |" in told
     assert "upstream 300 for each clip, ours 90 for the first, 10 for the later." in told
     assert told.endswith("- a note")
-    assert [lookup(RESULT, key) for key, *_ in BARS].count(None) == len(BARS) - 2
+    assert [lookup(RESULT, key) for key, *_ in BARS].count(None) == len(BARS) - 3
 
 
 def test_the_page_of_results_has_the_account() -> None:
