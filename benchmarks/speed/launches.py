@@ -22,7 +22,7 @@ from .tape import Again
 from .upstream import Upstream
 
 # A kind of step runs as it is, then is recorded, and is replayed from then on.
-CLIPS = ("first", "second", "later")
+CLIPS = ("first", "second", "third")
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ RESULT = {
     },
     "training": {"fp32": {"batch": 4, "layers": 80, "ours": {"seconds": 3.0}}},
     "training_gradients": 2e-5,
-    "launches": {"ours": {"first": 90, "later": 10}, "upstream": 300},
+    "launches": {"ours": {"first": 90, "third": 10}, "upstream": 300},
     "notes": ["a note"],
     "end_to_end": {"fp32_ratio": 1.2},
     "vocoder_ratio": 4.0,
@@ -96,7 +96,7 @@ def test_the_account_tells_what_holds_what_falls_short_and_what_was_not_run() ->
     assert "LoRA step, fp32, 4 clips, 80 layers: ours 3.0 CPU s." in told
     assert "| a.mp4 | 10 | 0.5 | 20 | 1.5 | 0.1 | 15 |" in told
     assert "| b.mp4 | not run: no video | - | - | 1.5 | - | - |" in told
-    assert "upstream 300 for each clip, ours 90 for the first, 10 for the later." in told
+    assert "upstream 300 for each clip, ours 90 for the first, 10 for the third." in told
     assert told.endswith("- a note")
     assert [lookup(RESULT, key) for key, *_ in BARS].count(None) == len(BARS) - 3
 
