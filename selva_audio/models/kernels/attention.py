@@ -19,16 +19,16 @@ from numba.extending import intrinsic
 from .compiled import ELEMENTS, compiled_step
 from .vectors import (
     FLOATS,
-    HALVES,
     LONG,
     address,
     exponential,
     floats,
     multiply_add,
+    narrowed,
     read,
     reduced,
-    rounded,
     singles,
+    size_of,
     splat,
     start_of,
     write,
@@ -86,7 +86,7 @@ def _read(typing_context: Any, source: Any, start: Any, target: Any, place: Any,
     """``count`` values, a multiple of 16, as float32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        size = 4 if signature.args[0].dtype == types.float32 else 2
+        size = size_of(signature.args[0])
         values = address(context, builder, signature, arguments, 0, scale=size)
         goal = address(context, builder, signature, arguments, 2, scale=4)
         with cgutils.for_range(builder, builder.udiv(arguments[4], LONG(16))) as loop:
@@ -107,7 +107,7 @@ def _read_across(typing_context: Any, source: Any, start: Any, target: Any, lane
     """``count`` values as float32, to the same lane of as many vectors."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        size = 4 if signature.args[0].dtype == types.float32 else 2
+        size = size_of(signature.args[0])
         values = address(context, builder, signature, arguments, 0, scale=size)
         goal = address(context, builder, signature, arguments, 2, scale=4)
         with cgutils.for_range(builder, builder.udiv(arguments[4], LONG(16))) as loop:
@@ -130,7 +130,7 @@ def _attend(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         query = address(context, builder, signature, arguments, 0, scale=4)
         key, value, share, mask = (start_of(context, builder, signature, arguments, i) for i in (2, 3, 4, 5))
-        size = 4 if signature.args[6].dtype == types.float32 else 2
+        size = size_of(signature.args[6])
         goal = address(context, builder, signature, arguments, 6, scale=size)
         width, count, scale = arguments[8:]
         scores = _scores(builder, query, key, width)
@@ -141,7 +141,7 @@ def _attend(
         with cgutils.for_range(builder, builder.udiv(width, LONG(_LANES))) as loop:
             place = builder.mul(loop.index, LONG(_LANES))
             seen = _weighted_sum(builder, share, value, count, width, place)
-            result = seen if size == 4 else builder.trunc(rounded(builder, seen), HALVES)
+            result = narrowed(builder, seen, size)
             write(builder, result, builder.gep(goal, [builder.mul(place, LONG(size))]), 0)
         return context.get_dummy_value()
 

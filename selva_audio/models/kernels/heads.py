@@ -18,19 +18,18 @@ from numba.extending import intrinsic
 from .compiled import ELEMENTS, compiled_step
 from .vectors import (
     FLOATS,
-    HALVES,
     LONG,
-    WORDS,
     address,
     floats,
     multiply_add,
+    narrowed,
     read,
     reduced,
-    rounded,
     singles,
+    size_of,
     splat,
     start_of,
-    words,
+    widened,
     write,
 )
 
@@ -100,7 +99,7 @@ def _split_head(
     key_weight: Any, cosines: Any, place: Any, sines: Any, also_place: Any, width: Any,
 ) -> Any:  # fmt: skip
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        size = _size(signature.args[0])
+        size = size_of(signature.args[0])
         start = address(context, builder, signature, arguments, 0, scale=size)
         goal = address(context, builder, signature, arguments, 2, scale=size)
         weights = [start_of(context, builder, signature, arguments, index) for index in (5, 6)]
@@ -132,7 +131,7 @@ def _join_head(
     query_weight: Any, key_weight: Any, cosines: Any, place: Any, sines: Any, also_place: Any, width: Any,
 ) -> Any:  # fmt: skip
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        size = _size(signature.args[0])
+        size = size_of(signature.args[0])
         start = address(context, builder, signature, arguments, 0, scale=size)
         given = address(context, builder, signature, arguments, 2, scale=size)
         goal = builder.gep(
@@ -185,10 +184,6 @@ def _join_head(
     return types.void(*arguments), generate
 
 
-def _size(array: Any) -> int:
-    return 4 if array.dtype == types.float32 else 2
-
-
 def _each_chunk(builder: Any, width: Any, body: Callable[[Any], None]) -> None:
     with cgutils.for_range(builder, builder.udiv(width, LONG(_LANES))) as loop:
         body(loop.index)
@@ -226,14 +221,14 @@ def _strands(builder: Any, start: Any, index: Any, size: int) -> list[Any]:
     kind = ir.VectorType(ir.FloatType() if size == 4 else ir.IntType(16), count)
     both = read(builder, kind, builder.gep(start, [builder.mul(index, LONG(count * size))]), 0)
     return [
-        _widened(builder, _picked(builder, both, both, list(range(strand, count, _STRANDS))), size)
+        widened(builder, _picked(builder, both, both, list(range(strand, count, _STRANDS))), size)
         for strand in range(_STRANDS)
     ]
 
 
 def _store_strands(builder: Any, strands: list[Any], goal: Any, index: Any, size: int) -> None:
     """The opposite of ``_strands``."""
-    query, key, value = (_narrowed(builder, each, size) for each in strands)
+    query, key, value = (narrowed(builder, each, size) for each in strands)
     pair = _picked(builder, query, key, list(range(2 * _LANES)))
     # A vector of the same length as the pair, of which only the first half is used.
     rest = _picked(builder, value, value, [lane % _LANES for lane in range(2 * _LANES)])
@@ -249,7 +244,7 @@ def _load(builder: Any, start: Any, stride: Any, strand: int, index: Any, size: 
 
 def _store(builder: Any, values: Any, start: Any, stride: Any, strand: int, index: Any, size: int) -> None:
     place = builder.add(builder.mul(stride, LONG(strand)), builder.mul(index, LONG(_LANES)))
-    write(builder, _narrowed(builder, values, size), builder.gep(start, [builder.mul(place, LONG(size))]), 0)
+    write(builder, narrowed(builder, values, size), builder.gep(start, [builder.mul(place, LONG(size))]), 0)
 
 
 def _turned(builder: Any, values: Any, turn: list[Any], index: Any, direction: int) -> Any:
@@ -279,13 +274,3 @@ def _picked(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
     return builder.shuffle_vector(
         first, second, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
     )
-
-
-def _widened(builder: Any, values: Any, size: int) -> Any:
-    if size == 4:
-        return values
-    return builder.bitcast(builder.shl(builder.zext(values, WORDS), words(16)), FLOATS)
-
-
-def _narrowed(builder: Any, values: Any, size: int) -> Any:
-    return values if size == 4 else builder.trunc(rounded(builder, values), HALVES)

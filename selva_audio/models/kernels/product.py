@@ -32,7 +32,7 @@ from .unit import (
     save_settings,
     store_sums,
 )
-from .vectors import FLOATS, HALVES, LONG, address, floats, multiply_add, read, rounded, write
+from .vectors import FLOATS, LONG, address, floats, multiply_add, narrowed, read, size_of, write
 
 # (Phi(v) - 1/2) / v of the normal distribution on [-5.5, 5.5], as a polynomial of u = 2 (v / 5.5)^2 - 1, the
 # highest power first; a Chebyshev fit. The GELU it gives is at most 8e-7 off (torch's: 1.2e-6).
@@ -183,10 +183,10 @@ def _finish(
     """32 sums of a row, with bias and GELU and in the format of ``out``, to where they belong."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        is_single = signature.args[4].dtype == types.float32
+        size = size_of(signature.args[4])
         block = address(context, builder, signature, arguments, 0)
         biases = address(context, builder, signature, arguments, 2, scale=4)
-        row = address(context, builder, signature, arguments, 4, scale=4 if is_single else 2)
+        row = address(context, builder, signature, arguments, 4, scale=size)
         for half in (0, 1):
             value = builder.fadd(
                 read(builder, FLOATS, block, 64 * half), read(builder, FLOATS, biases, 64 * half)
@@ -198,11 +198,7 @@ def _finish(
             result = builder.phi(FLOATS)
             result.add_incoming(value, before)
             result.add_incoming(bent, inside)
-            value = result
-            if is_single:
-                write(builder, value, row, 64 * half)
-            else:
-                write(builder, builder.trunc(rounded(builder, value), HALVES), row, 32 * half)
+            write(builder, narrowed(builder, result, size), row, 16 * size * half)
         return context.get_dummy_value()
 
     return types.void(finished, place, bias, shift, out, target, with_gelu), generate

@@ -15,7 +15,21 @@ from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vectors import BYTE, FLOATS, HALVES, LONG, VOID, address, read, rounded, start_of, words, write
+from .vectors import (
+    BYTE,
+    FLOATS,
+    HALVES,
+    LONG,
+    VOID,
+    address,
+    narrowed,
+    read,
+    rounded,
+    size_of,
+    start_of,
+    words,
+    write,
+)
 
 SIDE = 32  # rows and columns of a block of results, and values of K that one step of the unit takes
 TILE = 1024  # bytes: 16 rows of 64
@@ -45,7 +59,7 @@ def bytes_of_step(typing_context: Any, x: Any) -> Any:
     """One step's share of 32 rows or columns: two tiles, or two of large and two of small parts."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return ir.Constant(LONG, TILE * (4 if signature.args[0].dtype == types.float32 else 2))
+        return ir.Constant(LONG, TILE * size_of(signature.args[0]))
 
     return types.int64(x), generate
 
@@ -66,7 +80,7 @@ def lay_out(typing_context: Any, x: Any, source: Any, blocks: Any, place: Any) -
             large = rounded(builder, value)
             small = builder.fsub(value, builder.bitcast(builder.shl(large, words(16)), FLOATS))
             write(builder, builder.trunc(large, HALVES), target, 32 * half)
-            write(builder, builder.trunc(rounded(builder, small), HALVES), target, 2 * TILE + 32 * half)
+            write(builder, narrowed(builder, small, 2), target, 2 * TILE + 32 * half)
         return context.get_dummy_value()
 
     return types.void(x, source, blocks, place), generate

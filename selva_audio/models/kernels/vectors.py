@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numba import types
 
 VOID, BYTE, LONG = ir.VoidType(), ir.IntType(8), ir.IntType(64)
 FLOATS, WORDS = ir.VectorType(ir.FloatType(), 16), ir.VectorType(ir.IntType(32), 16)
@@ -36,13 +37,26 @@ def write(builder: Any, value: Any, start: Any, place: int) -> None:
     builder.store(value, builder.bitcast(builder.gep(start, [LONG(place)]), value.type.as_pointer()), align=2)
 
 
+def size_of(array: Any) -> int:
+    """Bytes of a value of an array: 4 of float32, 2 where it holds the bits of bfloat16."""
+    return 4 if array.dtype == types.float32 else 2
+
+
 def singles(builder: Any, start: Any, size: int) -> Any:
     """16 numbers of ``size`` bytes, float32 or the bits of bfloat16, as float32."""
+    return widened(builder, read(builder, FLOATS if size == 4 else HALVES, start, 0), size)
+
+
+def widened(builder: Any, values: Any, size: int) -> Any:
+    """16 float32 of as many numbers of ``size`` bytes."""
     if size == 4:
-        return read(builder, FLOATS, start, 0)
-    return builder.bitcast(
-        builder.shl(builder.zext(read(builder, HALVES, start, 0), WORDS), words(16)), FLOATS
-    )
+        return values
+    return builder.bitcast(builder.shl(builder.zext(values, WORDS), words(16)), FLOATS)
+
+
+def narrowed(builder: Any, values: Any, size: int) -> Any:
+    """16 float32 as numbers of ``size`` bytes, rounded."""
+    return values if size == 4 else builder.trunc(rounded(builder, values), HALVES)
 
 
 def floats(number: float) -> Any:
