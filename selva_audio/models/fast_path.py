@@ -9,9 +9,9 @@ import contextlib
 import functools
 import importlib
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,26 +23,22 @@ Item = TypeVar("Item")
 FORMATS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
-class _Plain(threading.local):
-    is_asked_for = False
-
-
-_plain = _Plain()
+_wants_plain_forms = ContextVar("wants plain forms", default=False)
 
 
 @contextlib.contextmanager
 def plain_forms() -> Iterator[None]:
     """Have every layer run as it does on a GPU inside the block, as far as this thread goes."""
-    before, _plain.is_asked_for = _plain.is_asked_for, True
+    before = _wants_plain_forms.set(True)
     try:
         yield
     finally:
-        _plain.is_asked_for = before
+        _wants_plain_forms.reset(before)
 
 
 def is_on_cpu(*tensors: Tensor) -> bool:
     """Whether all tensors are where forms for a CPU may be used on them."""
-    return not _plain.is_asked_for and all(each.device.type == "cpu" for each in tensors)
+    return not _wants_plain_forms.get() and all(each.device.type == "cpu" for each in tensors)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,11 +58,7 @@ class _Rooms(threading.local):
         return array(self.blocks), array(self.sums), array(self.finished)
 
 
-class _Exact(threading.local):
-    is_asked_for = False
-
-
-_exact = _Exact()
+_wants_exact = ContextVar("wants exact float32", default=False)
 _made_of: Any = WeakIdKeyDictionary()
 _lock = threading.Lock()
 _rooms = _Rooms()
@@ -92,18 +89,17 @@ def can_multiply(x: Tensor, layer: nn.Linear | nn.Conv1d) -> bool:
 
 def wants_exact_float32(x: Tensor) -> bool:
     """Whether float32 is to be as exact as torch has it: where something is differentiated."""
-    return x.dtype == torch.float32 and (torch.is_grad_enabled() or _exact.is_asked_for)
+    return x.dtype == torch.float32 and (torch.is_grad_enabled() or _wants_exact.get())
 
 
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
     """Keep float32 exact inside the block, whose result is a part of what is differentiated."""
-    before = _exact.is_asked_for
-    _exact.is_asked_for = True
+    before = _wants_exact.set(True)
     try:
         yield
     finally:
-        _exact.is_asked_for = before
+        _wants_exact.reset(before)
 
 
 def product(
