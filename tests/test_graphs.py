@@ -214,6 +214,15 @@ def test_without_a_gpu_every_step_runs_as_it_is(layer):
     assert layer.calls == 4
 
 
+def test_cuda_graphs_are_for_a_gpu_and_can_be_switched_off(monkeypatch):
+    recorder, x = graphs.CudaGraphs(), torch.zeros(1)
+    assert not recorder.takes(x)
+    monkeypatch.setattr(graphs, "can_record", lambda x: True)
+    assert recorder.takes(x)
+    monkeypatch.setenv("SELVA_CUDA_GRAPHS", "off")
+    assert not recorder.takes(x)
+
+
 # The whole job
 
 
@@ -306,3 +315,14 @@ def test_parts_that_visit_the_gpu_leave_no_recording_behind(model):
             part for part in (model.generator, model.video_encoder, model.vocoder) if part in graphs._known
         ]
     assert kept == []
+
+
+@torch.no_grad()
+def test_parts_that_make_room_leave_no_recording_behind(model):
+    making_room = SelVAModel(model.config, replace(model.policy, device="cuda", staged=True), model._parts)
+    with as_on_a_gpu(Tape()):
+        for seed in range(3):
+            sounds(model, frames(model, seed, 1.2), seed)
+        assert {model.generator, model.vocoder} <= set(graphs._known)
+        with making_room.aside("vocoder"):
+            assert model.generator not in graphs._known and model.vocoder in graphs._known

@@ -6,27 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_activation import activation_of, plain
 
 from selva_audio.models import compiled_activation as compiled
-from selva_audio.models.antialias import AntialiasedActivation, downsample2, upsample2
 from selva_audio.models.compiled_activation import can_compile, polyphase_activation
-
-
-def activation_of(channels, kind="snakebeta", seed=0, *, filters=False):
-    """With filters of its own, which are not symmetric, where asked for."""
-    random = torch.Generator().manual_seed(seed)
-    module = AntialiasedActivation(channels, kind).requires_grad_(False)
-    for values in (*module.parameters(), *(module.buffers() if filters else ())):
-        values.copy_(torch.randn(values.shape, generator=random) / 2)
-    return module
 
 
 def values_of(module):
     return module.act.alpha, module.act.magnitude, module.upsample.filter, module.downsample.lowpass.filter
-
-
-def plain(module, x):
-    return downsample2(module.act(upsample2(x, module.upsample.filter)), module.downsample.lowpass.filter)
 
 
 @settings(max_examples=60)

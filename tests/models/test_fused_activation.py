@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_activation import activation_of, plain
 
 from selva_audio.models import antialias, fused_activation
-from selva_audio.models.antialias import AntialiasedActivation, antialias_filter, downsample2, upsample2
+from selva_audio.models.antialias import AntialiasedActivation, antialias_filter
 from selva_audio.models.fast_path import steps_of
 from selva_audio.models.fused_activation import can_fuse
 
@@ -19,19 +20,6 @@ pytest.importorskip("numba")
 def together(x):
     """The same values with the channels side by side in memory."""
     return x.transpose(1, 2).contiguous().transpose(1, 2)
-
-
-def activation_of(channels, kind="snakebeta", seed=0):
-    random = torch.Generator().manual_seed(seed)
-    module = AntialiasedActivation(channels, kind).requires_grad_(False)
-    for parameter in module.parameters():
-        parameter.copy_(torch.randn(channels, generator=random) / 2)
-    return module
-
-
-def plain(module, x):
-    up, down = module.upsample.filter, module.downsample.lowpass.filter
-    return downsample2(module.act(upsample2(x, up)), down)
 
 
 @settings(deadline=None, max_examples=60)
